@@ -1,0 +1,1 @@
+"""MedCLIPSeg: backbones, adapters, head and checkpoints."""

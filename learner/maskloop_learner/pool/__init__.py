@@ -1,0 +1,1 @@
+"""The pool: what Maskloop knows of images, tasks, labels and predictions."""

@@ -1,0 +1,316 @@
+"""The tables of the pool, for SQLite and PostgreSQL.
+
+Times are aware UTC datetimes. Digests are lower-case hex sha256 of a blob in the store.
+Uncertainties are in 0..1 (natural logarithm divided by ln 2).
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, String, TypeDecorator, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+def utcnow() -> datetime:
+    """The present moment, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime; SQLite forgets the zone, so UTC is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"datetimes in the pool must be aware, got {value!r}")
+        return value.astimezone(UTC) if value is not None else None
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+class Base(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {  # noqa: RUF012 - read by SQLAlchemy as a class attribute
+        dict[str, Any]: JSON,
+        list[Any]: JSON,
+        dict[str, str]: JSON,
+        datetime: UtcDateTime,
+    }
+
+
+class Project(Base):
+    """A Label Studio project that Maskloop serves."""
+
+    __tablename__ = "projects"
+    __table_args__ = (UniqueConstraint("ls_url", "ls_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    ls_url: Mapped[str] = mapped_column(String(500))
+    """Origin of Label Studio without a trailing slash; its token is in the home folder, never here."""
+    ls_id: Mapped[int]
+    title: Mapped[str] = mapped_column(String(300), default="")
+    label_config: Mapped[str] = mapped_column(default="")
+    control: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What is served: {"from_name", "to_name", "data_key", "labels": [..]}."""
+    prompts: Mapped[dict[str, str]] = mapped_column(default=dict)
+    """Label -> prompt."""
+    synced_at: Mapped[datetime | None]
+    """Largest Label Studio `updated_at` that was taken in completely."""
+    checked_at: Mapped[datetime | None]
+    """When ids were last compared in full."""
+    served_version: Mapped[str | None] = mapped_column(String(40))
+    """The prediction version that Label Studio was last switched to."""
+    previous_version: Mapped[str | None] = mapped_column(String(40))
+    switched_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Image(Base):
+    """The bytes of an image, once, whatever number of tasks show it."""
+
+    __tablename__ = "images"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    width: Mapped[int]
+    """Pixels as shown, after the EXIF orientation."""
+    height: Mapped[int]
+    format: Mapped[str] = mapped_column(String(20))
+    size: Mapped[int]
+    """Bytes."""
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Task(Base):
+    """A task of Label Studio. `state` is one of new, ready, failed (then `error` says why)."""
+
+    __tablename__ = "tasks"
+    __table_args__ = (UniqueConstraint("project_id", "ls_id"), Index("ix_tasks_state", "project_id", "state"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
+    ls_id: Mapped[int]
+    url: Mapped[str] = mapped_column(default="")
+    """The image's address as it stands in the task's data."""
+    data: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    state: Mapped[str] = mapped_column(String(10), default="new")
+    error: Mapped[str | None]
+    attempts: Mapped[int] = mapped_column(default=0)
+    retry_at: Mapped[datetime | None]
+    image_digest: Mapped[str | None] = mapped_column(ForeignKey("images.digest"), index=True)
+    deleted_at: Mapped[datetime | None]
+    ls_updated_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Label(Base):
+    """One version of one annotation. Rows are never changed but for `current`."""
+
+    __tablename__ = "labels"
+    __table_args__ = (
+        UniqueConstraint("task_id", "ls_annotation_id", "version"),
+        Index("ix_labels_current", "task_id", "current"),
+    )
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
+    ls_annotation_id: Mapped[int]
+    version: Mapped[int] = mapped_column(default=1)
+    current: Mapped[bool] = mapped_column(default=True)
+    """True on the newest version of an annotation that still exists."""
+    cancelled: Mapped[bool] = mapped_column(default=False)
+    """The annotator skipped the task."""
+    deleted: Mapped[bool] = mapped_column(default=False)
+    """This version records that the annotation was deleted."""
+    author: Mapped[str | None] = mapped_column(String(200))
+    lead_time: Mapped[float | None]
+    """Seconds."""
+    parent_prediction: Mapped[int | None]
+    """Id in Label Studio of the prediction that the annotator was shown."""
+    masks: Mapped[dict[str, str]] = mapped_column(default=dict)
+    """Label -> digest of a 0/255 PNG of the image's shown size; a label without a region is absent."""
+    error: Mapped[str | None]
+    """Why this version cannot be learnt from (for instance a mask of another size); else None."""
+    ls_updated_at: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Model(Base):
+    """An immutable trained model."""
+
+    __tablename__ = "models"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
+    weights_digest: Mapped[str] = mapped_column(String(64))
+    """Blob of kind `weights`: one safetensors file."""
+    backbone: Mapped[str] = mapped_column(String(40))
+    labels: Mapped[list[Any]] = mapped_column(default=list)
+    snapshot_id: Mapped[int | None] = mapped_column(ForeignKey("snapshots.id"))
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"))
+    config: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Champion(Base):
+    """Which model a project serves; changed by compare-and-set on `fence` only."""
+
+    __tablename__ = "champions"
+
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    previous_model_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"))
+    fence: Mapped[int] = mapped_column(default=1)
+    """Grows by one with every change."""
+    pinned: Mapped[bool] = mapped_column(default=False)
+    changed_at: Mapped[datetime] = mapped_column(default=utcnow)
+    changed_by: Mapped[str] = mapped_column(String(200), default="")
+
+
+class PredictionVersion(Base):
+    """All that determines a mask; its id is Label Studio's `model_version`."""
+
+    __tablename__ = "prediction_versions"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
+    model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    config: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """{"weights", "backbone", "prompts": {label: prompt}, "threshold", "min_speck_area", "max_hole_area", "method", "samples"}."""
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Prediction(Base):
+    """What a prediction version says of an image. Written once, whole, with its scores."""
+
+    __tablename__ = "predictions"
+    __table_args__ = (UniqueConstraint("version_id", "image_digest"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version_id: Mapped[str] = mapped_column(ForeignKey("prediction_versions.id"))
+    image_digest: Mapped[str] = mapped_column(ForeignKey("images.digest"))
+    uncertainty: Mapped[float | None]
+    """The task's score: the largest mean predictive entropy over its labels; None when `error` is set."""
+    error: Mapped[str | None]
+    seconds: Mapped[float] = mapped_column(default=0.0)
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Score(Base):
+    """One label's mask and mean uncertainties within a prediction."""
+
+    __tablename__ = "scores"
+    __table_args__ = (UniqueConstraint("prediction_id", "label"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    prediction_id: Mapped[int] = mapped_column(ForeignKey("predictions.id"))
+    label: Mapped[str] = mapped_column(String(200))
+    mask_digest: Mapped[str] = mapped_column(String(64))
+    area: Mapped[int] = mapped_column(default=0)
+    """Pixels in the mask."""
+    probability: Mapped[float] = mapped_column(default=0.0)
+    """Mean probability inside the mask; 0 when it is empty."""
+    predictive_entropy: Mapped[float]
+    expected_entropy: Mapped[float]
+    mutual_information: Mapped[float]
+    variance: Mapped[float]
+    method: Mapped[str] = mapped_column(String(40))
+    samples: Mapped[int]
+
+
+class Push(Base):
+    """A prediction as it stands in Label Studio."""
+
+    __tablename__ = "pushes"
+    __table_args__ = (Index("ix_pushes_task", "task_id", "version_id"),)
+
+    ls_prediction_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
+    version_id: Mapped[str] = mapped_column(String(40))
+    score: Mapped[float | None]
+    """The serving score in Label Studio: 1 - uncertainty."""
+    gone_at: Mapped[datetime | None]
+    """When it was deleted in Label Studio; the row stays, labels may name it as their parent."""
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Snapshot(Base):
+    """A frozen set of labels to learn from. `manifest` is a blob of kind `manifests`."""
+
+    __tablename__ = "snapshots"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
+    digest: Mapped[str] = mapped_column(String(64))
+    label_ids: Mapped[list[Any]] = mapped_column(default=list)
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Round(Base):
+    """One attempt to train on a snapshot: queued, running, then promoted, rejected, failed or cancelled."""
+
+    __tablename__ = "rounds"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
+    snapshot_id: Mapped[int] = mapped_column(ForeignKey("snapshots.id"))
+    cause: Mapped[str] = mapped_column(String(40))
+    """labels, cron, button, cli or demo."""
+    state: Mapped[str] = mapped_column(String(12), default="queued")
+    attempts: Mapped[int] = mapped_column(default=0)
+    retry_at: Mapped[datetime | None]
+    model_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"))
+    progress: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """{"step", "steps", "loss", "eta"} with eta in seconds."""
+    reason: Mapped[str | None]
+    """The gate's or the failure's words."""
+    started_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class TrainRequest(Base):
+    """A person's or a programme's wish to train; answered by a round."""
+
+    __tablename__ = "train_requests"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
+    cause: Mapped[str] = mapped_column(String(40))
+    round_id: Mapped[int | None] = mapped_column(ForeignKey("rounds.id"))
+    refused: Mapped[str | None]
+    """Why no round could be made (for instance: no labels)."""
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Batch(Base):
+    """A locked list of tasks to label next, with the reason for each."""
+
+    __tablename__ = "batches"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
+    strategy: Mapped[str] = mapped_column(String(60))
+    version_id: Mapped[str | None] = mapped_column(String(40))
+    items: Mapped[list[Any]] = mapped_column(default=list)
+    """[{"task_id", "rank", "score", "reason"}]."""
+    closed_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Event(Base):
+    """Append-only log; the database refuses to change or delete a row."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[int | None] = mapped_column(index=True)
+    kind: Mapped[str] = mapped_column(String(60))
+    subject: Mapped[str] = mapped_column(String(200), default="")
+    data: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    at: Mapped[datetime] = mapped_column(default=utcnow)

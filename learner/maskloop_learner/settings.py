@@ -1,0 +1,129 @@
+"""Every setting of an installation: one typed table, read from MASKLOOP_* environment variables.
+
+Each field's description is its documentation; docs/settings.md is tested against this table.
+"""
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from platformdirs import user_data_path
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+CORES = os.cpu_count() or 1
+Threads = Annotated[int, Field(ge=1, le=1024)]
+
+
+class Settings(BaseSettings):
+    """Settings of one installation. The environment wins over the default; a bad value names its variable."""
+
+    model_config = SettingsConfigDict(env_prefix="MASKLOOP_", extra="ignore")
+
+    home: Path = Field(
+        default_factory=lambda: user_data_path("maskloop"),
+        description="Folder with all state of this installation: database, store, Valkey, logs, demo.",
+    )
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL of the pool; unset: SQLite in the home folder."
+    )
+    store_url: str | None = Field(
+        None, description="fsspec URL of the store of images, masks and weights; unset: a folder in home."
+    )
+    redis_url: str | None = Field(
+        None, description="Redis or Valkey URL; unset: an embedded Valkey on loopback, started by `maskloop up`."
+    )
+    host: str = Field("127.0.0.1", description="Address the web process listens on.")
+    port: int = Field(9090, ge=1, le=65535, description="Port the web process listens on.")
+    public_url: str | None = Field(
+        None, description="URL under which Label Studio reaches the web process; unset: http://host:port."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least level of message that is logged."
+    )
+    backbone: str = Field("nano", description="Backbone of newly trained models.")
+    device: str = Field("auto", description="Torch device of the workers: auto, cpu, cuda, cuda:1, ...")
+    gpu_threads: Threads = Field(
+        max(1, CORES // 2), description="CPU threads of one GPU worker; keep it below the number of cores."
+    )
+    training_threads: Threads = Field(
+        max(1, CORES - max(1, CORES // 2)), description="CPU threads of a training, which runs at nice 10."
+    )
+    gpu_workers: int = Field(1, ge=0, le=64, description="GPU workers that `maskloop up` starts on this machine.")
+    training_workers: int = Field(
+        1, ge=0, le=8, description="Training workers that `maskloop up` starts on this machine."
+    )
+    samples: int = Field(30, ge=1, le=1000, description="Monte-Carlo samples S per prediction.")
+    threshold: float = Field(0.5, gt=0, lt=1, description="A pixel is in the mask when its mean probability is above this.")
+    min_speck_area: int = Field(
+        16, ge=0, description="Connected parts of a mask smaller than this many pixels are removed; 0: none."
+    )
+    max_hole_area: int = Field(
+        16, ge=0, description="Holes of a mask smaller than this many pixels are filled; 0: none."
+    )
+    max_image_megapixels: float = Field(
+        100.0, gt=0, description="Larger images are refused with a reason, before they are decoded."
+    )
+    max_image_megabytes: float = Field(512.0, gt=0, description="Larger image files are refused with a reason.")
+    predict_deadline: float = Field(
+        60.0, gt=0, lt=100, description="Seconds /predict waits for the GPU worker on images not yet scored (Label Studio gives up at 100)."
+    )
+    sync_interval: float = Field(
+        15.0, gt=0, description="Seconds between two looks at Label Studio when no webhook asks for one sooner."
+    )
+    full_check_interval: float = Field(
+        600.0, gt=0, description="Seconds between two complete comparisons of ids with Label Studio."
+    )
+    trigger_labels: int = Field(
+        10, ge=0, description="A training starts by itself after this many new or changed labels; 0: never."
+    )
+    trigger_cron: str | None = Field(
+        None, description="Cron expression (UTC) at which a training starts if there are new labels, e.g. `0 3 * * *`."
+    )
+    train_steps: int = Field(300, ge=1, description="Optimizer steps of one training.")
+    train_batch: int = Field(8, ge=1, description="Images per optimizer step.")
+    train_seed: int = Field(0, ge=0, description="Seed of a training: weights, order and augmentation.")
+    checkpoint_steps: int = Field(50, ge=1, description="Optimizer steps between two resumable checkpoints.")
+    validation_share: float = Field(
+        0.2, gt=0, lt=1, description="Share of the labelled images kept out of training for the gate."
+    )
+    gate_margin: float = Field(
+        0.02, ge=0, lt=1, description="Dice by which a challenger may be below the champion and still replace it."
+    )
+    retention_hours: float = Field(
+        24.0, ge=0, description="Hours before predictions older than the previous version may leave Label Studio."
+    )
+    worker_lease: float = Field(
+        30.0, ge=1, description="Seconds without progress after which a worker's job is given to another."
+    )
+    hang_timeout: float = Field(
+        180.0, ge=1, description="Seconds without a sign of life after which the supervisor kills a worker."
+    )
+    label_studio: str | None = Field(
+        None, description="Path of the `label-studio` program of its own virtual environment, for `maskloop demo`."
+    )
+    label_studio_port: int = Field(8080, ge=1, le=65535, description="Port of the demo's Label Studio.")
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The pool's SQLAlchemy URL."""
+        return self.database_url or f"sqlite:///{self.home / 'maskloop.db'}"
+
+    @property
+    def resolved_store_url(self) -> str:
+        """The store's fsspec URL."""
+        return self.store_url or (self.home / "store").absolute().as_uri()
+
+    @property
+    def resolved_public_url(self) -> str:
+        """The URL under which Label Studio reaches the web process, without a trailing slash."""
+        return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+
+@lru_cache(maxsize=1)
+def get_settings() -> Settings:
+    """Read the environment once. Raises pydantic's ValidationError naming the variable and the value."""
+    settings = Settings()
+    settings.home = settings.home.expanduser().absolute()
+    return settings

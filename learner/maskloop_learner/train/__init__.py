@@ -1,0 +1,1 @@
+"""Losses, the training loop, the gate and the registry of models."""

@@ -1,0 +1,1 @@
+"""The floor that moves work: Redis connection, jobs, workers, triggers, janitor."""
