@@ -25,14 +25,13 @@ class Settings(BaseSettings):
         default_factory=lambda: user_data_path("maskloop"),
         description="Folder with all state of this installation: database, store, Valkey, logs, demo.",
     )
-    database_url: str | None = Field(
-        None, description="SQLAlchemy URL of the pool; unset: SQLite in the home folder."
-    )
+    database_url: str | None = Field(None, description="SQLAlchemy URL of the pool; unset: SQLite in the home folder.")
     store_url: str | None = Field(
         None, description="fsspec URL of the store of images, masks and weights; unset: a folder in home."
     )
     redis_url: str | None = Field(
-        None, description="Redis or Valkey URL; unset: an embedded Valkey on loopback, started by `maskloop up`."
+        None,
+        description="Redis or Valkey URL; unset: an embedded Valkey on loopback, started by `maskloop up`.",
     )
     host: str = Field("127.0.0.1", description="Address the web process listens on.")
     port: int = Field(9090, ge=1, le=65535, description="Port the web process listens on.")
@@ -55,7 +54,9 @@ class Settings(BaseSettings):
         1, ge=0, le=8, description="Training workers that `maskloop up` starts on this machine."
     )
     samples: int = Field(30, ge=1, le=1000, description="Monte-Carlo samples S per prediction.")
-    threshold: float = Field(0.5, gt=0, lt=1, description="A pixel is in the mask when its mean probability is above this.")
+    threshold: float = Field(
+        0.5, gt=0, lt=1, description="A pixel is in the mask when its mean probability is above this."
+    )
     min_speck_area: int = Field(
         16, ge=0, description="Connected parts of a mask smaller than this many pixels are removed; 0: none."
     )
@@ -67,10 +68,15 @@ class Settings(BaseSettings):
     )
     max_image_megabytes: float = Field(512.0, gt=0, description="Larger image files are refused with a reason.")
     predict_deadline: float = Field(
-        60.0, gt=0, lt=100, description="Seconds /predict waits for the GPU worker on images not yet scored (Label Studio gives up at 100)."
+        60.0,
+        gt=0,
+        lt=100,
+        description="Seconds /predict waits for images not yet scored (Label Studio gives up at 100).",
     )
     sync_interval: float = Field(
-        15.0, gt=0, description="Seconds between two looks at Label Studio when no webhook asks for one sooner."
+        15.0,
+        gt=0,
+        description="Seconds between two looks at Label Studio when no webhook asks for one sooner.",
     )
     full_check_interval: float = Field(
         600.0, gt=0, description="Seconds between two complete comparisons of ids with Label Studio."
@@ -79,7 +85,8 @@ class Settings(BaseSettings):
         10, ge=0, description="A training starts by itself after this many new or changed labels; 0: never."
     )
     trigger_cron: str | None = Field(
-        None, description="Cron expression (UTC) at which a training starts if there are new labels, e.g. `0 3 * * *`."
+        None,
+        description="Cron expression (UTC) at which a training starts if there are new labels, e.g. `0 3 * * *`.",
     )
     train_steps: int = Field(300, ge=1, description="Optimizer steps of one training.")
     train_batch: int = Field(8, ge=1, description="Images per optimizer step.")
@@ -89,10 +96,15 @@ class Settings(BaseSettings):
         0.2, gt=0, lt=1, description="Share of the labelled images kept out of training for the gate."
     )
     gate_margin: float = Field(
-        0.02, ge=0, lt=1, description="Dice by which a challenger may be below the champion and still replace it."
+        0.02,
+        ge=0,
+        lt=1,
+        description="Dice by which a challenger may be below the champion and still replace it.",
     )
     retention_hours: float = Field(
-        24.0, ge=0, description="Hours before predictions older than the previous version may leave Label Studio."
+        24.0,
+        ge=0,
+        description="Hours before predictions older than the previous version may leave Label Studio.",
     )
     worker_lease: float = Field(
         30.0, ge=1, description="Seconds without progress after which a worker's job is given to another."
@@ -101,7 +113,8 @@ class Settings(BaseSettings):
         180.0, ge=1, description="Seconds without a sign of life after which the supervisor kills a worker."
     )
     label_studio: str | None = Field(
-        None, description="Path of the `label-studio` program of its own virtual environment, for `maskloop demo`."
+        None,
+        description="Path of the `label-studio` program of its own virtual environment, for `maskloop demo`.",
     )
     label_studio_port: int = Field(8080, ge=1, le=65535, description="Port of the demo's Label Studio.")
 

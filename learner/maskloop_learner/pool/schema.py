@@ -66,6 +66,10 @@ class Project(Base):
     """The prediction version that Label Studio was last switched to."""
     previous_version: Mapped[str | None] = mapped_column(String(40))
     switched_at: Mapped[datetime | None]
+    looked_at: Mapped[datetime | None]
+    """When `sync` last went through this project without an error."""
+    sync_error: Mapped[str | None]
+    """Why `sync` could not go through this project; None when it could."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 
@@ -180,7 +184,8 @@ class PredictionVersion(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
     config: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """{"weights", "backbone", "prompts": {label: prompt}, "threshold", "min_speck_area", "max_hole_area", "method", "samples"}."""
+    """{"weights", "backbone", "prompts": {label: prompt}, "threshold", "min_speck_area", "max_hole_area",
+    "method", "samples"}."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 

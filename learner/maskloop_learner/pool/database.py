@@ -1,0 +1,94 @@
+"""Engines of the pool's database: SQLite made safe for several processes, or any other SQLAlchemy URL."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.pool import ConnectionPoolEntry
+
+NETWORK_FILE_SYSTEMS = {
+    "nfs",
+    "nfs4",
+    "cifs",
+    "smb3",
+    "smbfs",
+    "9p",
+    "fuse.sshfs",
+    "glusterfs",
+    "lustre",
+    "ceph",
+}
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+
+class DatabaseError(RuntimeError):
+    """The pool's database cannot be used as it is set up."""
+
+
+def file_system_of(path: Path, mounts: str) -> str:
+    """The type of the file system that holds `path`, read off the text of /proc/mounts; "" when unknown."""
+    best, kind = "", ""
+    for line in mounts.splitlines():
+        fields = line.split()
+        if len(fields) < 3:
+            continue
+        mount = fields[1].replace("\\040", " ")
+        if path.is_relative_to(mount) and len(mount) >= len(best):
+            best, kind = mount, fields[2]
+    return kind
+
+
+def refuse_network_file_system(path: Path) -> None:
+    """Raise DatabaseError when SQLite would live on a network file system, where its locks do not hold."""
+    mounts = Path("/proc/mounts")
+    kind = file_system_of(path.absolute(), mounts.read_text()) if mounts.exists() else ""
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise DatabaseError(
+            f"the pool's SQLite file {path} lies on a network file system ({kind}), where its locks do not hold; "
+            "set MASKLOOP_HOME to a local disk or MASKLOOP_DATABASE_URL to a PostgreSQL server"
+        )
+
+
+def create_pool_engine(url: str) -> Engine:
+    """An engine for `url`; SQLite gets WAL, a busy time-out and `BEGIN IMMEDIATE` for transactions that write."""
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(parsed, pool_pre_ping=True)
+    if not parsed.database or parsed.database == ":memory:":
+        raise DatabaseError(f"the pool needs a file that several processes can open, got {url!r}")
+    path = Path(parsed.database)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    refuse_network_file_system(path)
+    engine = create_engine(parsed, connect_args={"timeout": 30.0, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
+        # The driver must not open transactions by itself: `begin` below says which kind.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=30000", "foreign_keys=ON"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A reader that upgrades to writing would fail at once with "database is locked": writers say so first.
+        writing = connection.get_execution_options().get("maskloop_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
+
+    return engine
+
+
+def migrate(engine: Engine, *, revision: str = "head") -> None:
+    """Bring the database to `revision`; several processes may call this at once."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.connect().execution_options(maskloop_write=True) as connection, connection.begin():
+        if engine.dialect.name == "postgresql":
+            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7126017)")
+        attributes: dict[str, Any] = config.attributes
+        attributes["connection"] = connection
+        command.upgrade(config, revision)

@@ -1,0 +1,53 @@
+"""The pool: the database and the store of one installation, opened together."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from maskloop_learner.pool.database import create_pool_engine, migrate
+from maskloop_learner.pool.store import Store
+from maskloop_learner.settings import Settings, get_settings
+
+
+class Pool:
+    """What Maskloop knows, in short transactions. Holds no open connection between two of them."""
+
+    def __init__(self, *, engine: Engine, store: Store) -> None:
+        self.engine = engine
+        self.store = store
+
+    @classmethod
+    def open(cls, settings: Settings | None = None) -> Self:
+        """Open the pool of `settings`, creating or migrating its database."""
+        settings = settings or get_settings()
+        engine = create_pool_engine(settings.resolved_database_url)
+        migrate(engine)
+        return cls(engine=engine, store=Store(settings.resolved_store_url))
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session on one consistent state; nothing that is changed in it is kept."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+            session.rollback()
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session that may write; committed at the end, rolled back on an error. No slow call belongs inside."""
+        with (
+            self.engine.connect().execution_options(maskloop_write=True) as connection,
+            Session(connection, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    def dispose(self) -> None:
+        """Close all connections; a forked child calls this before it uses the pool."""
+        self.engine.dispose(close=False)
+
+    def close(self) -> None:
+        """Close all connections of this process."""
+        self.engine.dispose()

@@ -1,0 +1,122 @@
+"""Questions that several parts ask the pool, each one statement or two."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import and_, case, exists, func, select
+from sqlalchemy.orm import Session
+
+from maskloop_learner.pool.schema import (
+    Champion,
+    Label,
+    Prediction,
+    PredictionVersion,
+    Project,
+    Score,
+    Task,
+)
+
+
+def find_project(session: Session, ls_id: int) -> Project | None:
+    """The project with this id in Label Studio."""
+    return session.scalars(select(Project).where(Project.ls_id == ls_id).order_by(Project.id)).first()
+
+
+def current_version(session: Session, project_id: int) -> str | None:
+    """The prediction version that should be served: the champion's newest; None before the first champion."""
+    statement = (
+        select(PredictionVersion.id)
+        .join(Champion, and_(Champion.project_id == project_id, Champion.model_id == PredictionVersion.model_id))
+        .where(PredictionVersion.project_id == project_id)
+        .order_by(PredictionVersion.created_at.desc(), PredictionVersion.id)
+        .limit(1)
+    )
+    return session.scalar(statement)
+
+
+def prediction_for(session: Session, version_id: str, image_digest: str) -> Prediction | None:
+    """What a prediction version says of an image, if it has been asked."""
+    return session.scalar(
+        select(Prediction).where(Prediction.version_id == version_id, Prediction.image_digest == image_digest)
+    )
+
+
+def predictions_for(session: Session, version_id: str, digests: Iterable[str]) -> dict[str, Prediction]:
+    """Image digest -> prediction, for those images that have one."""
+    statement = select(Prediction).where(
+        Prediction.version_id == version_id, Prediction.image_digest.in_(list(digests))
+    )
+    return {p.image_digest: p for p in session.scalars(statement)}
+
+
+def scores_of(session: Session, prediction_ids: Iterable[int]) -> dict[int, list[Score]]:
+    """Prediction id -> its scores, by label."""
+    found: dict[int, list[Score]] = {}
+    statement = select(Score).where(Score.prediction_id.in_(list(prediction_ids))).order_by(Score.label)
+    for score in session.scalars(statement):
+        found.setdefault(score.prediction_id, []).append(score)
+    return found
+
+
+def unscored_digests(session: Session, project_id: int, version_id: str, *, limit: int) -> Sequence[str]:
+    """Digests of the project's images that lack a prediction of the version, unlabelled tasks' images first."""
+    predicted = exists().where(Prediction.version_id == version_id, Prediction.image_digest == Task.image_digest)
+    labelled = exists().where(Label.task_id == Task.id, Label.current, ~Label.deleted)
+    statement = (
+        select(Task.image_digest)
+        .where(Task.project_id == project_id, Task.state == "ready", Task.deleted_at.is_(None), ~predicted)
+        .group_by(Task.image_digest)
+        .order_by(func.min(case((labelled, 1), else_=0)), func.min(Task.id))
+        .limit(limit)
+    )
+    return [digest for digest in session.scalars(statement) if digest]
+
+
+def usable_labels(session: Session, project_id: int) -> Sequence[Label]:
+    """The newest version of every annotation that can be learnt from: not skipped, deleted or broken."""
+    statement = (
+        select(Label)
+        .join(Task, Task.id == Label.task_id)
+        .where(
+            Task.project_id == project_id,
+            Task.deleted_at.is_(None),
+            Task.state == "ready",
+            Label.current,
+            ~Label.deleted,
+            ~Label.cancelled,
+            Label.error.is_(None),
+        )
+        .order_by(Label.id)
+    )
+    return session.scalars(statement).all()
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """An unlabelled task with its uncertainty (0..1) under one prediction version."""
+
+    task_id: int
+    ls_id: int
+    url: str
+    uncertainty: float
+
+
+def ranking(session: Session, project_id: int, version_id: str) -> list[Ranked]:
+    """Unlabelled tasks, the most uncertain first; ties by Label Studio's id. Failed images are left out."""
+    labelled = exists().where(Label.task_id == Task.id, Label.current, ~Label.deleted)
+    statement = (
+        select(Task.id, Task.ls_id, Task.url, Prediction.uncertainty)
+        .join(
+            Prediction,
+            and_(Prediction.image_digest == Task.image_digest, Prediction.version_id == version_id),
+        )
+        .where(
+            Task.project_id == project_id,
+            Task.deleted_at.is_(None),
+            Task.state == "ready",
+            Prediction.uncertainty.is_not(None),
+            ~labelled,
+        )
+        .order_by(Prediction.uncertainty.desc(), Task.ls_id)
+    )
+    return [Ranked(task, ls_id, url, score or 0.0) for task, ls_id, url, score in session.execute(statement)]
