@@ -10,7 +10,6 @@ from maskloop_learner.pool.schema import (
     Champion,
     Label,
     Prediction,
-    PredictionVersion,
     Project,
     Score,
     Task,
@@ -23,15 +22,8 @@ def find_project(session: Session, ls_id: int) -> Project | None:
 
 
 def current_version(session: Session, project_id: int) -> str | None:
-    """The prediction version that should be served: the champion's newest; None before the first champion."""
-    statement = (
-        select(PredictionVersion.id)
-        .join(Champion, and_(Champion.project_id == project_id, Champion.model_id == PredictionVersion.model_id))
-        .where(PredictionVersion.project_id == project_id)
-        .order_by(PredictionVersion.created_at.desc(), PredictionVersion.id)
-        .limit(1)
-    )
-    return session.scalar(statement)
+    """The prediction version that should be served; None before the first champion."""
+    return session.scalar(select(Champion.version_id).where(Champion.project_id == project_id))
 
 
 def prediction_for(session: Session, version_id: str, image_digest: str) -> Prediction | None:

@@ -167,6 +167,8 @@ class Champion(Base):
 
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
+    version_id: Mapped[str] = mapped_column(ForeignKey("prediction_versions.id"))
+    """The prediction version that should be served: the model with today's prompts and settings."""
     previous_model_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"))
     fence: Mapped[int] = mapped_column(default=1)
     """Grows by one with every change."""
@@ -268,6 +270,9 @@ class Round(Base):
     """labels, cron, button, cli or demo."""
     state: Mapped[str] = mapped_column(String(12), default="queued")
     attempts: Mapped[int] = mapped_column(default=0)
+    """How often its job was started."""
+    failures: Mapped[int] = mapped_column(default=0)
+    """How many of these starts ended in an error; the others were killed, or are at work."""
     retry_at: Mapped[datetime | None]
     model_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"))
     progress: Mapped[dict[str, Any]] = mapped_column(default=dict)

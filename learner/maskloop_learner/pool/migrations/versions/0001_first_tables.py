@@ -195,29 +195,6 @@ def upgrade() -> None:
         batch_op.create_index("ix_pushes_task", ["task_id", "version_id"], unique=False)
 
     op.create_table(
-        "champions",
-        sa.Column("project_id", sa.Integer(), nullable=False),
-        sa.Column("model_id", sa.Integer(), nullable=False),
-        sa.Column("previous_model_id", sa.Integer(), nullable=True),
-        sa.Column("fence", sa.Integer(), nullable=False),
-        sa.Column("pinned", sa.Boolean(), nullable=False),
-        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("changed_by", sa.String(length=200), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["model_id"],
-            ["models.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["previous_model_id"],
-            ["models.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["project_id"],
-            ["projects.id"],
-        ),
-        sa.PrimaryKeyConstraint("project_id"),
-    )
-    op.create_table(
         "prediction_versions",
         sa.Column("id", sa.String(length=40), nullable=False),
         sa.Column("project_id", sa.Integer(), nullable=False),
@@ -245,6 +222,7 @@ def upgrade() -> None:
         sa.Column("cause", sa.String(length=40), nullable=False),
         sa.Column("state", sa.String(length=12), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
         sa.Column("retry_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("model_id", sa.Integer(), nullable=True),
         sa.Column("progress", sa.JSON(), nullable=False),
@@ -269,6 +247,34 @@ def upgrade() -> None:
     with op.batch_alter_table("rounds", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_rounds_project_id"), ["project_id"], unique=False)
 
+    op.create_table(
+        "champions",
+        sa.Column("project_id", sa.Integer(), nullable=False),
+        sa.Column("model_id", sa.Integer(), nullable=False),
+        sa.Column("version_id", sa.String(length=40), nullable=False),
+        sa.Column("previous_model_id", sa.Integer(), nullable=True),
+        sa.Column("fence", sa.Integer(), nullable=False),
+        sa.Column("pinned", sa.Boolean(), nullable=False),
+        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("changed_by", sa.String(length=200), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["model_id"],
+            ["models.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["previous_model_id"],
+            ["models.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["project_id"],
+            ["projects.id"],
+        ),
+        sa.ForeignKeyConstraint(
+            ["version_id"],
+            ["prediction_versions.id"],
+        ),
+        sa.PrimaryKeyConstraint("project_id"),
+    )
     op.create_table(
         "predictions",
         sa.Column("id", sa.Integer(), nullable=False),
@@ -363,6 +369,7 @@ def downgrade() -> None:
 
     op.drop_table("train_requests")
     op.drop_table("predictions")
+    op.drop_table("champions")
     with op.batch_alter_table("rounds", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_rounds_project_id"))
 
@@ -371,7 +378,6 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_prediction_versions_project_id"))
 
     op.drop_table("prediction_versions")
-    op.drop_table("champions")
     with op.batch_alter_table("pushes", schema=None) as batch_op:
         batch_op.drop_index("ix_pushes_task")
 
