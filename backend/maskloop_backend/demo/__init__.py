@@ -1,0 +1,1 @@
+"""The demo: real MRI slices with their truth."""

@@ -1,0 +1,1 @@
+"""Masks in Label Studio's own form."""
