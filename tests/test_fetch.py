@@ -1,0 +1,446 @@
+"""The image fetcher against real servers on loopback: what it reads, what it refuses, where the token goes."""
+
+import ipaddress
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskloop_backend import addresses, fetch
+from maskloop_backend.fetch import FetchError, fetch_image
+
+TOKEN = {"Authorization": "Token secret-of-label-studio"}
+Answer = Callable[[BaseHTTPRequestHandler], None]
+
+
+class Server:
+    """An HTTP server on a free loopback port; remembers each request's path and headers."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.seen: list[tuple[str, dict[str, str]]] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.seen.append((self.path, dict(self.headers)))
+                outer.answers.get(self.path.split("?")[0], status(404))(self)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        self.port = self.http.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+
+    def tokens(self) -> list[str | None]:
+        return [headers.get("Authorization") for _, headers in self.seen]
+
+    def close(self) -> None:
+        self.http.shutdown()
+        self.http.server_close()
+
+
+def body(data: bytes, **headers: str) -> Answer:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        for name, value in ({"Content-Length": str(len(data))} | headers).items():
+            request.send_header(name.replace("_", "-"), value)
+        request.end_headers()
+        request.wfile.write(data)
+
+    return answer
+
+
+def status(code: int, location: str | None = None) -> Answer:
+    def answer(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(code)
+        if location is not None:
+            request.send_header("Location", location)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    return answer
+
+
+@pytest.fixture
+def label_studio() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def stranger() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def loopback_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a server on loopback stand for one of the internet."""
+    real = addresses.forbidden
+    monkeypatch.setattr(addresses, "forbidden", lambda a: None if str(a) == "127.0.0.1" else real(a))
+
+
+def get(url: str, server: Server | str, *, max_bytes: int = 1000, timeout: float = 5.0) -> bytes:
+    base = server if isinstance(server, str) else server.url
+    return fetch_image(
+        url, label_studio_url=base, headers_for_label_studio=lambda: TOKEN, max_bytes=max_bytes, timeout=timeout
+    )
+
+
+def test_label_studio_is_asked_with_the_token_by_relative_and_absolute_address(label_studio: Server) -> None:
+    label_studio.answers["/data/upload/1/a%20b.png"] = body(b"picture")
+    assert get("/data/upload/1/a b.png", label_studio) == b"picture"
+    assert get(f"{label_studio.url}/data/upload/1/a%20b.png", label_studio) == b"picture"
+    # Local storage writes LABEL_STUDIO_HOST into addresses: another name of the same loopback port.
+    assert get(f"http://localhost:{label_studio.port}/data/upload/1/a%20b.png", label_studio) == b"picture"
+    assert label_studio.tokens() == [TOKEN["Authorization"]] * 3
+    assert label_studio.seen[2][1]["Host"] == f"127.0.0.1:{label_studio.port}"
+
+
+@pytest.mark.parametrize("url", ["/data/upload/x.png", "/ls/data/upload/x.png"])
+def test_label_studio_below_a_sub_path(label_studio: Server, url: str) -> None:
+    label_studio.answers["/ls/data/upload/x.png"] = body(b"picture")
+    assert get(url, label_studio.url + "/ls/") == b"picture"
+    assert get(url, label_studio.url + "/ls") == b"picture"
+
+
+def test_query_is_kept(label_studio: Server) -> None:
+    label_studio.answers["/data/local-files/"] = body(b"picture")
+    assert get("/data/local-files/?d=some folder/ä.png", label_studio) == b"picture"
+    assert label_studio.seen[0][0] == "/data/local-files/?d=some%20folder/%C3%A4.png"
+
+
+def test_the_token_stays_when_label_studio_redirects_elsewhere(
+    label_studio: Server, stranger: Server, loopback_is_public: None
+) -> None:
+    label_studio.answers["/tasks/1/presign/"] = status(303, f"{stranger.url}/bucket/x.png?signature=s")
+    stranger.answers["/bucket/x.png"] = body(b"picture")
+    assert get("/tasks/1/presign/", label_studio) == b"picture"
+    assert label_studio.tokens() == [TOKEN["Authorization"]]
+    assert stranger.tokens() == [None]
+    assert stranger.seen[0][0] == "/bucket/x.png?signature=s"
+
+
+def test_the_token_does_not_come_back_after_a_detour(
+    label_studio: Server, stranger: Server, loopback_is_public: None
+) -> None:
+    label_studio.answers["/data/a.png"] = status(302, f"{stranger.url}/b")
+    label_studio.answers["/data/c.png"] = body(b"picture")
+    stranger.answers["/b"] = status(302, f"{label_studio.url}/data/c.png")
+    assert get("/data/a.png", label_studio) == b"picture"
+    assert label_studio.tokens() == [TOKEN["Authorization"], None]
+    assert stranger.tokens() == [None]
+
+
+def test_a_strangers_address_gets_no_token_and_may_not_lead_to_label_studio(
+    label_studio: Server, stranger: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    label_studio.answers["/data/a.png"] = body(b"picture")
+    stranger.answers["/x"] = status(302, f"{label_studio.url}/data/a.png")
+    # Only the first hop is let through: the second is loopback and the chain began elsewhere.
+    real, asked = addresses.forbidden, []
+
+    def once(address: addresses.Address) -> str | None:
+        asked.append(address)
+        return None if len(asked) == 1 else real(address)
+
+    monkeypatch.setattr(addresses, "forbidden", once)
+    with pytest.raises(FetchError, match="is loopback"):
+        get(f"{stranger.url}/x", label_studio)
+    assert stranger.tokens() == [None]
+    assert label_studio.seen == []
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_label_studio_may_redirect_within_itself(label_studio: Server, code: int) -> None:
+    label_studio.answers["/data/a"] = status(code, "b")
+    label_studio.answers["/data/b"] = body(b"picture")
+    assert get("/data/a", label_studio) == b"picture"
+    assert label_studio.tokens() == [TOKEN["Authorization"]] * 2
+
+
+def test_redirects_into_the_network_are_refused(label_studio: Server, stranger: Server) -> None:
+    for number, goal in enumerate(
+        [
+            "http://169.254.169.254/latest/meta-data/",
+            f"{stranger.url}/secret",
+            f"http://localhost:{stranger.port}/secret",
+            f"http://[::1]:{stranger.port}/secret",
+            f"//127.0.0.1:{stranger.port}/secret",
+        ]
+    ):
+        label_studio.answers[f"/data/{number}"] = status(302, goal)
+        with pytest.raises(FetchError, match=r"which is (loopback|link-local)") as caught:
+            get(f"/data/{number}", label_studio)
+        assert "public address" in caught.value.fix
+        assert not caught.value.retry
+    assert stranger.seen == []
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "localhost",
+        "2130706433",
+        "0x7f000001",
+        "0177.0.0.1",
+        "127.1",
+        "0",
+        "[::1]",
+        "[::]",
+        "[::ffff:127.0.0.1]",
+        "[::ffff:7f00:1]",
+        "[64:ff9b::7f00:1]",
+        "[2002:7f00:1::]",
+        "[fe80::1]",
+        "[fd00:ec2::254]",
+        "10.0.0.1",
+        "192.168.1.1",
+        "172.16.0.1",
+        "100.64.0.1",
+        "169.254.169.254",
+        "168.63.129.16",
+        "224.0.0.1",
+        "255.255.255.255",
+        "0.0.0.0",
+    ],
+)
+def test_addresses_inside_the_network_are_refused_however_they_are_spelt(
+    host: str, label_studio: Server, stranger: Server
+) -> None:
+    with pytest.raises(FetchError, match=r"leads to .*, which is"):
+        get(f"http://{host}:{stranger.port}/x.png", label_studio)
+    assert stranger.seen == []
+
+
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("8.8.8.8", None),
+        ("2606:4700::1111", None),
+        ("::ffff:8.8.8.8", None),
+        ("64:ff9b::8.8.8.8", None),
+        ("64:ff9b::169.254.169.254", "link-local"),
+        ("64:ff9b:1::1", "reserved"),
+        ("2002:a00:1::", "private"),
+        ("::10.0.0.1", "private"),
+        ("2001::1", "reserved"),
+        ("fec0::1", "reserved"),
+        ("ff02::1", "multicast"),
+        ("233.252.0.1", "multicast"),
+        ("198.18.0.1", "private"),
+        ("192.0.2.1", "private"),
+        ("240.0.0.1", "private"),
+        ("100.100.100.200", "not public"),
+    ],
+)
+def test_forbidden(address: str, reason: str | None) -> None:
+    assert addresses.forbidden(ipaddress.ip_address(address)) == reason
+
+
+def test_one_bad_address_among_good_ones_is_enough(label_studio: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (a, 80)) for a in ("8.8.8.8", "10.1.2.3")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: found)
+    with pytest.raises(FetchError, match=r"10\.1\.2\.3, which is private"):
+        get("http://both.example/x.png", label_studio)
+
+
+def test_a_name_is_resolved_once_and_connected_by_number(
+    label_studio: Server, stranger: Server, loopback_is_public: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = socket.getaddrinfo, []
+
+    def rebinding(host: str, *arguments: Any, **named: Any) -> Any:
+        if host != "images.example":
+            return real(host, *arguments, **named)
+        asked.append(host)
+        number = "127.0.0.1" if len(asked) == 1 else "10.0.0.1"
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (number, stranger.port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebinding)
+    stranger.answers["/x.png"] = body(b"picture")
+    assert get(f"http://images.example:{stranger.port}/x.png", label_studio) == b"picture"
+    assert asked == ["images.example"]
+    assert stranger.seen[0][1]["Host"] == f"images.example:{stranger.port}"
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs the openssl program to make a certificate")
+def test_tls_checks_the_name_not_the_number(
+    label_studio: Server,
+    stranger: Server,
+    loopback_is_public: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=images.example"]
+    command += ["-addext", "subjectAltName=DNS:images.example", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    names: list[str | None] = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    context.set_servername_callback(lambda _socket, name, _context: names.append(name))
+    stranger.http.socket = context.wrap_socket(stranger.http.socket, server_side=True)
+    stranger.answers["/x.png"] = body(b"picture")
+    real = socket.getaddrinfo
+    loopback = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", stranger.port))]
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda h, *a, **k: loopback if str(h).endswith(".example") else real(h, *a, **k)
+    )
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    fetch._tls.cache_clear()
+    try:
+        assert get(f"https://images.example:{stranger.port}/x.png", label_studio) == b"picture"
+        assert names == ["images.example"]
+        with pytest.raises(FetchError, match="certificate"):
+            get(f"https://other.example:{stranger.port}/x.png", label_studio)
+    finally:
+        fetch._tls.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("data:image/png;base64,AAAA", "scheme 'data'"),
+        ("file:///etc/passwd", "scheme 'file'"),
+        ("s3://bucket/x.png", "scheme 's3'"),
+        ("x.png", "scheme 'none'"),
+        ("", "scheme 'none'"),
+        ("//example.org/x.png", "scheme 'none'"),
+        ("http:///x.png", "no valid host"),
+        ("http://exa mple.org/", "no valid host"),
+        ("http://a.example\\@127.0.0.1/", "no valid host"),
+        ("http://a.example:99999/", "not an address"),
+        ("http://a..example/", "no valid host"),
+        ("http://someone:hunter2@a.example/x.png", "user name or password"),
+        ("/api/token/", "not a file"),
+        ("/data/../api/token/", "not a file"),
+        ("/data/%2e%2e/api/token/", "not a file"),
+        ("/%61pi/token/", "not a file"),
+        ("/data//../api/users", "not a file"),
+        ("/logout", "not a file"),
+    ],
+)
+def test_what_is_not_an_image_address_is_refused_with_a_reason(url: str, reason: str, label_studio: Server) -> None:
+    with pytest.raises(FetchError, match=reason) as caught:
+        get(url, label_studio)
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.fix
+    assert label_studio.seen == []
+
+
+def test_a_redirect_to_a_page_of_label_studio_is_refused(label_studio: Server) -> None:
+    label_studio.answers["/data/a"] = status(302, "/api/users/")
+    label_studio.answers["/data/b"] = status(302, "/user/login/?next=/data/b")
+    with pytest.raises(FetchError, match="not a file"):
+        get("/data/a", label_studio)
+    with pytest.raises(FetchError, match=r"login page.*maskloop connect"):
+        get("/data/b", label_studio)
+    assert [path for path, _ in label_studio.seen] == ["/data/a", "/data/b"]
+
+
+def test_five_redirects_are_followed_and_no_more(label_studio: Server) -> None:
+    for number in range(6):
+        label_studio.answers[f"/data/{number}"] = status(302, f"/data/{number + 1}")
+    label_studio.answers["/data/6"] = body(b"picture")
+    assert get("/data/1", label_studio) == b"picture"
+    with pytest.raises(FetchError, match="more than 5 redirects"):
+        get("/data/0", label_studio)
+
+
+@pytest.mark.parametrize(
+    ("code", "retry", "fix"),
+    [(404, False, "address"), (401, True, "maskloop connect"), (500, True, "address"), (304, False, "address")],
+)
+def test_statuses(label_studio: Server, code: int, retry: bool, fix: str) -> None:
+    label_studio.answers["/data/a"] = status(code)
+    with pytest.raises(FetchError, match=f"status {code}") as caught:
+        get("/data/a?d=x", label_studio)
+    assert (caught.value.retry, caught.value.url) == (retry, f"{label_studio.url}/data/a?d=x")
+    assert fix in caught.value.fix
+
+
+def test_a_foreign_signature_stays_out_of_the_message(
+    label_studio: Server, stranger: Server, loopback_is_public: None
+) -> None:
+    with pytest.raises(FetchError, match="status 404") as caught:
+        get(f"{stranger.url}/x.png?X-Amz-Signature=hunter2", label_studio)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_too_large_with_and_without_a_length(label_studio: Server) -> None:
+    def endless(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.end_headers()
+        try:
+            while True:
+                request.wfile.write(b"x" * 65536)
+        except OSError:
+            stopped.set()
+
+    stopped = threading.Event()
+    label_studio.answers |= {"/data/a": body(b"x" * 1001), "/data/b": body(b"x" * 1000), "/data/c": endless}
+    assert len(get("/data/b", label_studio)) == 1000
+    for path in ("/data/a", "/data/c"):
+        with pytest.raises(FetchError, match=r"larger than 0\.001 MB.*MASKLOOP_MAX_IMAGE_MEGABYTES"):
+            get(path, label_studio)
+    assert stopped.wait(5)
+
+
+@pytest.mark.parametrize("part", ["silence", "head", "body"])
+def test_a_server_that_drips_is_given_up(label_studio: Server, part: str) -> None:
+    stop = threading.Event()
+
+    def drip(request: BaseHTTPRequestHandler) -> None:
+        if part == "body":
+            request.wfile.write(b"HTTP/1.0 200 OK\r\n\r\n")
+        try:
+            while not stop.wait(0.05):
+                if part != "silence":
+                    request.wfile.write(b"x")
+        except OSError:
+            pass  # the fetcher hung up, as it should
+
+    label_studio.answers["/data/a"] = drip
+    started = time.monotonic()
+    with pytest.raises(FetchError, match=r"no complete answer within 0\.5 s") as caught:
+        get("/data/a", label_studio, timeout=0.5)
+    stop.set()
+    assert caught.value.retry
+    assert 0.4 < time.monotonic() - started < 1.5
+
+
+def test_broken_answers(label_studio: Server) -> None:
+    def cut(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort")
+        request.close_connection = True
+
+    label_studio.answers |= {"/data/cut": cut, "/data/zip": body(b"x", Content_Encoding="gzip")}
+    with pytest.raises(FetchError, match="cannot be read"):
+        get("/data/cut", label_studio)
+    with pytest.raises(FetchError, match="content encoding 'gzip'"):
+        get("/data/zip", label_studio)
+    label_studio.close()
+    with pytest.raises(FetchError, match="cannot be read") as caught:
+        get("/data/x", label_studio)
+    assert caught.value.retry
+
+
+def test_an_unknown_name(label_studio: Server) -> None:
+    with pytest.raises(FetchError, match="cannot be read"):
+        get("http://no-such-host.invalid/x.png", label_studio)
