@@ -32,7 +32,8 @@ class Pool:
         """A session on one consistent state; nothing that is changed in it is kept."""
         with Session(self.engine, expire_on_commit=False) as session:
             yield session
-            session.rollback()
+            # What was read stays usable afterwards: closing the session would expire it.
+            session.expunge_all()
 
     @contextmanager
     def write(self) -> Iterator[Session]:

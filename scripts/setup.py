@@ -1,0 +1,129 @@
+"""Prepare the virtual environments. Standard library only, so that an old Python can still say what is wrong."""
+
+import argparse
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+NO_INDEX = ("No matching distribution", "Failed to establish a new connection", "Temporary failure in name resolution")
+
+
+def fail(message):
+    """End with one clear line."""
+    sys.exit("maskloop set-up: " + message)
+
+
+def check_python():
+    """Refuse a Python that cannot run Maskloop."""
+    if sys.version_info < (3, 11):
+        found = "%d.%d" % sys.version_info[:2]
+        fail("Python 3.11 or newer is needed, %s is %s; try `make PYTHON=python3.11 ...`" % (sys.executable, found))
+    try:
+        import ensurepip  # noqa: F401
+        import venv  # noqa: F401
+    except ImportError:
+        fail("this Python has no venv module; install it (Debian: apt-get install python3-venv) and run again")
+
+
+def digest(*names):
+    """A digest of files below the root, and of the Python that would use them."""
+    found = hashlib.sha256(sys.version.encode())
+    for name in names:
+        with open(os.path.join(ROOT, name), "rb") as file:
+            found.update(file.read())
+    return found.hexdigest()
+
+
+def pip(venv, *words):
+    """Run pip in a virtual environment; on failure end with the one line that matters."""
+    command = [os.path.join(venv, "bin", "python"), "-m", "pip", "install", "--quiet", *words]
+    command.append("--disable-pip-version-check")
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode == 0:
+        return
+    log = os.path.join(venv, "pip.log")
+    with open(log, "w") as file:
+        file.write(done.stdout)
+    if any(sign in done.stdout for sign in NO_INDEX):
+        fail("pip cannot reach a package index or it lacks a package (details: %s); check the network" % log)
+    lines = [line for line in done.stdout.splitlines() if "ERROR" in line] or done.stdout.splitlines()[-1:]
+    fail("pip failed: %s (details: %s)" % (lines[0] if lines else "no message", log))
+
+
+def prepare(venv, what, stamp, *words):
+    """Create a virtual environment and install into it, unless its stamp says that it is done."""
+    path = os.path.join(venv, "maskloop-stamp")
+    if os.path.exists(path):
+        with open(path) as file:
+            if file.read() == stamp:
+                return
+    started = time.time()
+    print("Installing %s into %s (once; some minutes) ..." % (what, venv), flush=True)
+    if not os.path.exists(os.path.join(venv, "bin", "python")):
+        made = subprocess.run([sys.executable, "-m", "venv", venv], stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if made.returncode != 0:
+            fail("cannot create %s: %s" % (venv, made.stdout.decode(errors="replace").strip().splitlines()[-1]))
+    pip(venv, *words)
+    with open(path, "w") as file:
+        file.write(stamp)
+    print("Installed %s in %.0f s." % (what, time.time() - started), flush=True)
+
+
+def link_checkout(venv):
+    """Let the environment import this checkout, whichever clone used it last."""
+    path = os.path.join(venv, "maskloop-checkout")
+    if os.path.exists(path):
+        with open(path) as file:
+            if file.read() == ROOT:
+                return
+    pip(venv, "--no-deps", "--no-build-isolation", "-e", ".")
+    with open(path, "w") as file:
+        file.write(ROOT)
+
+
+def install_browser():
+    """Chromium for the browser tests: Debian's package when root, else a clear line of what to do."""
+    if shutil.which("chromium") or shutil.which("google-chrome"):
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        print("No chromium found: the browser tests will be skipped. Install it, e.g. apt-get install chromium.")
+        return
+    quiet = {"stdout": subprocess.DEVNULL, "env": dict(os.environ, DEBIAN_FRONTEND="noninteractive")}
+    subprocess.run(["apt-get", "update", "-qq"], check=False, **quiet)
+    subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"], check=True, **quiet)
+
+
+def main():
+    """Read the command line and prepare what it asks for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--venv", required=True, help="virtual environment of Maskloop")
+    parser.add_argument("--label-studio", help="virtual environment of Label Studio, when it is needed")
+    parser.add_argument("--browser", action="store_true", help="also a browser, for the browser tests")
+    options = parser.parse_args()
+    check_python()
+    lock, project = "constraints.txt", "pyproject.toml"
+    words = ("-c", lock, "pip", "hatchling", "editables", *requirements())
+    prepare(options.venv, "Maskloop's dependencies", digest(lock, project), *words)
+    link_checkout(options.venv)
+    if options.label_studio:
+        lock = "constraints-label-studio.txt"
+        prepare(options.label_studio, "Label Studio", digest(lock), "-c", lock, "label-studio")
+    if options.browser:
+        install_browser()
+
+
+def requirements():
+    """The dependencies that pyproject.toml names, with those of its extras."""
+    import tomllib
+
+    with open(os.path.join(ROOT, "pyproject.toml"), "rb") as file:
+        project = tomllib.load(file)["project"]
+    return [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
+
+
+if __name__ == "__main__":
+    main()
