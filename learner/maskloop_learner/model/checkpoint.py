@@ -1,0 +1,95 @@
+"""Weights as one safetensors file that says what it is. Loading it runs no code from it."""
+
+import json
+from collections.abc import Mapping
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from maskloop_learner.model.backbones import find_backbone
+from maskloop_learner.model.medclipseg import MedCLIPSeg
+
+FORMAT = "maskloop-medclipseg/1"
+SHOWN = 5
+
+
+class CheckpointError(ValueError):
+    """A weights file that cannot be used; the message names what is wrong in it."""
+
+
+def save_weights(model: MedCLIPSeg, *, meta: Mapping[str, object]) -> bytes:
+    """The model as safetensors. `meta` is kept beside the weights as JSON: labels, prompts and the like."""
+    tensors = {}
+    for name, parameter in model.named_parameters():
+        value = parameter.detach().cpu().contiguous()
+        # Random rows that never learn are made to fit half precision; it must lose nothing.
+        half = value.half()
+        exact = not parameter.requires_grad and torch.equal(half.float(), value)
+        tensors[name] = half if exact else value
+    metadata = {"format": FORMAT, "backbone": model.spec.name}
+    metadata |= {key: json.dumps(value, sort_keys=True) for key, value in meta.items()}
+    data: bytes = save(tensors, metadata=metadata)
+    return data
+
+
+def read_meta(data: bytes) -> dict[str, object]:
+    """A weights file's metadata, without its tensors. Raises CheckpointError when it is no such file."""
+    length = int.from_bytes(data[:8], "little")
+    try:
+        header = json.loads(data[8 : 8 + length])
+        metadata = header["__metadata__"]
+        if metadata["format"] != FORMAT:
+            raise CheckpointError(f"weights must be of format {FORMAT!r}, got {metadata['format']!r}")
+        plain = ("format", "backbone")
+        return {key: value if key in plain else json.loads(value) for key, value in metadata.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"weights of {len(data)} bytes are not a Maskloop safetensors file ({error!r}); "
+            "the file is cut short or of another program: fetch or train it again"
+        ) from error
+
+
+def load_weights(data: bytes, *, device: torch.device | str) -> MedCLIPSeg:
+    """The model in eval mode. The same bytes always give the same model, to the bit.
+
+    Raises CheckpointError listing the missing, unknown, mis-shaped and non-finite tensors.
+    """
+    meta = read_meta(data)
+    try:
+        spec = find_backbone(str(meta["backbone"]))
+        tensors = load(data)
+    except (ValueError, KeyError, SafetensorError) as error:
+        raise CheckpointError(f"weights cannot be read: {error}") from error
+    model = MedCLIPSeg(spec)
+    wanted = dict(model.named_parameters())
+    faults = [f"missing {name}" for name in sorted(wanted.keys() - tensors.keys())]
+    faults += [f"unknown {name}" for name in sorted(tensors.keys() - wanted.keys())]
+    faults += [
+        fault
+        for name in sorted(wanted.keys() & tensors.keys())
+        if (fault := find_fault(name, tensors[name], wanted[name]))
+    ]
+    if faults:
+        more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        raise CheckpointError(
+            f"weights do not fit backbone {spec.name!r}: {'; '.join(faults[:SHOWN])}{more}; train the model again"
+        )
+    with torch.no_grad():
+        for name, parameter in wanted.items():
+            parameter.copy_(tensors[name])
+    return model.to(device).eval().requires_grad_(False)
+
+
+def find_fault(name: str, found: Tensor, wanted: Tensor) -> str | None:
+    """Why a stored tensor cannot become the parameter; None if it can."""
+    if found.shape != wanted.shape:
+        return f"{name} has shape {tuple(found.shape)}, not {tuple(wanted.shape)}"
+    if not found.is_floating_point():
+        return f"{name} has type {found.dtype}, not a floating point type"
+    if not bool(found.isfinite().all()):
+        return f"{name} has values that are not finite"
+    return None

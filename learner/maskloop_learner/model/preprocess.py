@@ -1,0 +1,41 @@
+"""From pixels of any size to the square that a model sees, the same in training and in prediction."""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+# An image of one colour has no deviation: it becomes all zeros rather than noise blown up.
+LEAST_DEVIATION = 1e-2
+
+
+def shrink_image(image: NDArray[np.uint8], size: int) -> Tensor:
+    """RGB [H, W, 3] uint8 -> [3, size, size] uint8: antialiased, bilinear, aspect ignored."""
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+        raise ValueError(f"image must be RGB uint8 of shape (H, W, 3), got {image.dtype} {image.shape}")
+    x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).unsqueeze(0).float()
+    x = F.interpolate(x, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return x.squeeze(0).round().clamp(0, 255).to(torch.uint8)
+
+
+def shrink_mask(mask: NDArray[np.bool_], size: int) -> Tensor:
+    """[H, W] bool -> [size, size] uint8: the share, of 255, of each cell that the mask covers."""
+    x = torch.from_numpy(np.ascontiguousarray(mask, dtype=np.uint8)).mul(255)[None, None].float()
+    x = F.interpolate(x, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return x[0, 0].round().clamp(0, 255).to(torch.uint8)
+
+
+def normalise(images: Tensor, contrast: Literal["image", "clip"]) -> Tensor:
+    """[B, 3, size, size] in 0..1 float32 -> what the towers are fed."""
+    if contrast == "image":
+        # Scanners and windowings differ in gain and offset; neither says anything about the tissue.
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        deviation = images.std(dim=(1, 2, 3), keepdim=True)
+        return (images - mean) / deviation.clamp_min(LEAST_DEVIATION)
+    mean = images.new_tensor(CLIP_MEAN).view(1, 3, 1, 1)
+    return (images - mean) / images.new_tensor(CLIP_STD).view(1, 3, 1, 1)
