@@ -100,8 +100,9 @@ def split_url(url: str, shown: str, base: Target | None = None) -> Target:
         host = host if ":" in host else host.encode("idna").decode("ascii")
     except UnicodeError as error:
         raise FetchError(name, "has no valid host", "Correct the task's image address.") from error
-    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._")
-    query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?")
+    # "replace": JSON can carry halves of surrogate pairs, which no URL can.
+    path = quote(parts.path or "/", safe="/%:@!$&'()*+,;=~-._", errors="replace")
+    query = quote(parts.query, safe="/%:@!$&'()*+,;=~-._?", errors="replace")
     target = Target(scheme, host, port or DEFAULT_PORTS[scheme], path, query, inside=base is None)
     if base is None:
         return target
@@ -123,4 +124,5 @@ def _refuse_pages(target: Target, base: Target) -> None:
 def _redact(url: str) -> str:
     """An address for messages: without user, password, query and line breaks, at most 200 characters."""
     shown = re.sub(r"//[^/?#]*@", "//", url.split("?", 1)[0])
+    shown = shown.encode("utf-8", "replace").decode()
     return re.sub(r"[\x00-\x1f\x7f]", "?", shown)[:200] if not shown.startswith("data:") else "data:..."

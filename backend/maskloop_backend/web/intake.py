@@ -1,0 +1,111 @@
+"""Takes the image of one task into the pool, or marks the task with the reason why not."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from maskloop_backend.fetch import FetchError, fetch_image
+from maskloop_learner.pool.images import ImageError, ImageInfo, probe_image
+from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.schema import Image, Task, utcnow
+from maskloop_learner.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+HeadersFor = Callable[[str], dict[str, str]]
+"""Label Studio's URL -> headers with its token. Raises FetchError when there is no valid one."""
+
+FIRST_RETRY, LAST_RETRY = 60.0, 3600.0
+
+
+class IntakeError(RuntimeError):
+    """The task's image cannot be had; the task carries the same reason."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A task of Label Studio whose image is not in the pool."""
+
+    project_id: int
+    ls_url: str
+    ls_id: int
+    data_key: str
+    data: dict[str, Any]
+
+
+def take_in(wanted: Wanted, *, pool: Pool, settings: Settings, headers_for: HeadersFor, timeout: float) -> str:
+    """Fetch, check and store a task's image; return its digest. Slow: network, decoding, disk.
+
+    Raises IntakeError after marking the task as failed.
+    """
+    url = wanted.data.get(wanted.data_key)
+    shown = url if isinstance(url, str) else ""
+    try:
+        if not isinstance(url, str) or not url.strip():
+            raise ImageError(
+                f"the task's data has no image address under {wanted.data_key!r}; add it or correct the label config"
+            )
+        content = fetch_image(
+            url,
+            label_studio_url=wanted.ls_url,
+            headers_for_label_studio=lambda: headers_for(wanted.ls_url),
+            max_bytes=int(settings.max_image_megabytes * 1e6),
+            timeout=timeout,
+        )
+        info = probe_image(content, max_megapixels=settings.max_image_megapixels, name=shown[:200])
+    except (FetchError, ImageError) as error:
+        _mark_failed(pool, wanted, shown, error)
+        raise IntakeError(str(error)) from error
+    digest = pool.store.put("images", content)
+    _mark_ready(pool, wanted, shown, digest, info, len(content))
+    return digest
+
+
+def _mark_ready(pool: Pool, wanted: Wanted, url: str, digest: str, info: ImageInfo, size: int) -> None:
+    def change() -> None:
+        with pool.write() as session:
+            if session.get(Image, digest) is None:
+                session.add(Image(digest=digest, width=info.width, height=info.height, format=info.format, size=size))
+                session.flush()
+            task = session.scalar(_find(wanted)) or _new(wanted, url)
+            task.state, task.error, task.retry_at, task.image_digest = "ready", None, None, digest
+            session.add(task)
+
+    _again(change)
+
+
+def _mark_failed(pool: Pool, wanted: Wanted, url: str, error: FetchError | ImageError) -> None:
+    def change() -> None:
+        with pool.write() as session:
+            task = session.scalar(_find(wanted)) or _new(wanted, url)
+            if task.state == "ready":
+                return  # sync took it in meanwhile
+            task.attempts = (task.attempts or 0) + 1
+            wait = min(LAST_RETRY, FIRST_RETRY * 2 ** min(task.attempts - 1, 10))
+            again = isinstance(error, FetchError) and error.retry
+            task.state, task.error = "failed", str(error)
+            task.retry_at = utcnow() + timedelta(seconds=wait) if again else None
+            session.add(task)
+
+    _again(change)
+
+
+def _again(change: Callable[[], None]) -> None:
+    try:
+        change()
+    except IntegrityError:
+        # On PostgreSQL sync may insert the same task or image between our look and our insert: now it is there.
+        change()
+
+
+def _find(wanted: Wanted) -> Any:
+    return select(Task).where(Task.project_id == wanted.project_id, Task.ls_id == wanted.ls_id)
+
+
+def _new(wanted: Wanted, url: str) -> Task:
+    return Task(project_id=wanted.project_id, ls_id=wanted.ls_id, url=url, data=wanted.data)
