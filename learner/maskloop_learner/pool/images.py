@@ -20,7 +20,7 @@ from maskloop_learner.pool.exif import Display, read_display
 Transpose = Image.Transpose
 
 # Pillow's classes instead of Image.open: its decompression bomb limit is one global number that would refuse
-# below our limit, and a phone's multi-picture JPEG opens as what a browser shows, the first picture.
+# below our limit (only its WebP reader asks for it too), and a phone's multi-picture JPEG opens as what a browser shows, the first picture.
 _READERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
@@ -104,9 +104,9 @@ def decode_image(data: bytes, *, name: str, max_megapixels: float | None = None)
     except ImageError:
         raise
     except MemoryError as error:
-        raise ImageError(
-            f"{name}: {image.width} x {image.height} pixels do not fit into memory; scale it down"
-        ) from error
+        raise ImageError(f"{name}: its pixels do not fit into memory; scale it down") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{name}: too many pixels for Pillow's {format_name} reader; save it as PNG") from error
     except _BROKEN as error:
         raise ImageError(
             f"{name}: the {format_name} file is damaged or cut short ({error}); export or upload it again"
@@ -144,8 +144,6 @@ def _refuse_unshowable(
 ) -> None:
     """Raise ImageError for what the header alone forbids: size, animation, a display size of its own."""
     width, height = image.size
-    if width < 1 or height < 1:
-        raise ImageError(f"{name}: the {format_name} header says {width} x {height} pixels; export it again")
     if max_megapixels is not None and width * height > max_megapixels * 1e6:
         raise ImageError(
             f"{name}: {width} x {height} pixels are {width * height / 1e6:.1f} megapixels, over the limit of "
