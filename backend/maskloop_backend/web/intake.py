@@ -44,7 +44,8 @@ def take_in(wanted: Wanted, *, pool: Pool, settings: Settings, headers_for: Head
     Raises IntakeError after marking the task as failed.
     """
     url = wanted.data.get(wanted.data_key)
-    shown = url if isinstance(url, str) else ""
+    # Halves of surrogate pairs, which JSON can carry and no database takes, are replaced.
+    shown = url.encode("utf-8", "replace").decode() if isinstance(url, str) else ""
     try:
         if not isinstance(url, str) or not url.strip():
             raise ImageError(
