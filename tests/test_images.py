@@ -15,6 +15,8 @@ from PIL import Image, ImageSequence
 
 from maskloop_learner.pool.images import ImageError, open_image, probe_image
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL.TiffImagePlugin")  # of damaged Exif
+
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 # corners top left, top right, bottom left, bottom right of the picture below, as Chromium shows it
 SHOWN = {

@@ -20,7 +20,8 @@ from maskloop_learner.pool.exif import Display, read_display
 Transpose = Image.Transpose
 
 # Pillow's classes instead of Image.open: its decompression bomb limit is one global number that would refuse
-# below our limit (only its WebP reader asks for it too), and a phone's multi-picture JPEG opens as what a browser shows, the first picture.
+# below our limit (only its WebP reader asks for it too), and a phone's multi-picture JPEG opens as what a
+# browser shows, the first picture.
 _READERS: dict[str, Callable[[io.BytesIO], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
