@@ -161,9 +161,14 @@ def test_webhooks_wake_sync_for_their_project_and_nothing_else(
         assert session.scalars(select(TrainRequest)).all() == []
 
 
-def test_a_webhook_without_payload_wakes_every_project(web: httpx.Client, pool: Pool, valkey: Valkey) -> None:
+def test_a_webhook_without_payload_wakes_the_project_of_its_header_or_else_every_one(
+    web: httpx.Client, pool: Pool, valkey: Valkey
+) -> None:
     add_project(pool, ls_id=1)
     add_project(pool, ls_id=2)
+    headers = {"X-Maskloop-Project": "2"}
+    assert web.post("/webhook", json={"action": "ANNOTATION_CREATED"}, headers=headers).status_code == 200
+    assert wait_for_wake(valkey.connect(), 5) == {2}
     assert web.post("/webhook", json={"action": "ANNOTATION_CREATED"}).status_code == 200
     assert wait_for_wake(valkey.connect(), 5) == {1, 2}
 

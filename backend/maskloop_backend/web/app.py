@@ -38,7 +38,9 @@ def create_app(pool: Pool, *, settings: Settings, credentials: Credentials, head
         await services.hints.stop()
         predictor.close()
 
-    app = FastAPI(title="Maskloop", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = FastAPI(
+        title="Maskloop", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False
+    )
     app.state.services = services
     app.include_router(make_router(services))
     install_handlers(app)

@@ -74,7 +74,8 @@ def _mark_ready(pool: Pool, wanted: Wanted, url: str, digest: str, info: ImageIn
                 session.add(Image(digest=digest, width=info.width, height=info.height, format=info.format, size=size))
                 session.flush()
             task = session.scalar(_find(wanted)) or _new(wanted, url)
-            task.state, task.error, task.retry_at, task.image_digest = "ready", None, None, digest
+            if task.url in ("", url):  # else sync has learnt of another image meanwhile
+                task.state, task.error, task.retry_at, task.image_digest = "ready", None, None, digest
             session.add(task)
 
     _again(change)
@@ -84,8 +85,8 @@ def _mark_failed(pool: Pool, wanted: Wanted, url: str, error: FetchError | Image
     def change() -> None:
         with pool.write() as session:
             task = session.scalar(_find(wanted)) or _new(wanted, url)
-            if task.state == "ready":
-                return  # sync took it in meanwhile
+            if task.state == "ready" or task.url not in ("", url):
+                return  # sync took it in, or learnt of another image, meanwhile
             task.attempts = (task.attempts or 0) + 1
             wait = min(LAST_RETRY, FIRST_RETRY * 2 ** min(task.attempts - 1, 10))
             again = isinstance(error, FetchError) and error.retry

@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy import select
 from starlette.responses import JSONResponse, Response
 
+from maskloop_backend.labelstudio.peer import PROJECT_HEADER
 from maskloop_backend.web.bodies import SMALL, parse_object, read_body
 from maskloop_backend.web.errors import WebError
 from maskloop_backend.web.hints import Hints
@@ -89,7 +90,9 @@ def make_router(services: Services) -> APIRouter:
         action, project = body.get("action"), body.get("project")
         if not isinstance(action, str) or not ACTION.fullmatch(action):
             raise WebError(400, "`action` is not the name of an action", action, fix="Send what Label Studio sends.")
-        ls_id = project_id(project.get("id")) if isinstance(project, dict) else None
+        # Without its payload a webhook names the project only in the header that `maskloop connect` gave it.
+        named = project.get("id") if isinstance(project, dict) else request.headers.get(PROJECT_HEADER)
+        ls_id = project_id(named) if named is not None else None
         if action == "START_TRAINING":
             return await _start_training(services, ls_id)
         services.hints.add(ls_id)

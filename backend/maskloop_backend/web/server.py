@@ -7,6 +7,7 @@ from types import FrameType
 
 import uvicorn
 
+from maskloop_backend.clients import Clients
 from maskloop_backend.credentials import CredentialsError, load_credentials
 from maskloop_backend.web.app import create_app
 from maskloop_backend.web.intake import HeadersFor
@@ -25,8 +26,10 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def serve(settings: Settings, *, headers_for: HeadersFor) -> None:
+def serve(settings: Settings, *, headers_for: HeadersFor | None = None) -> None:
     """Serve on settings.host and settings.port until SIGTERM or SIGINT; then stop within five seconds.
+
+    `headers_for`: see create_app; default: the tokens that `maskloop connect` keeps in the home folder.
 
     Exits with status 2 and one line when the address is taken or the credentials cannot be used.
     """
@@ -48,6 +51,7 @@ def serve(settings: Settings, *, headers_for: HeadersFor) -> None:
         )
         raise SystemExit(EXIT_CANNOT_START) from error
     pool = Pool.open(settings)
+    headers_for = headers_for or Clients(settings.home).headers_for
     app = create_app(pool, settings=settings, credentials=credentials, headers_for=headers_for)
     config = uvicorn.Config(
         app,
@@ -75,6 +79,7 @@ def _listen(host: str, port: int) -> socket.socket:
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listening.bind(address)
+        listening.listen(1024)
     except OSError:
         listening.close()
         raise
