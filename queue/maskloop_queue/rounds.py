@@ -50,14 +50,19 @@ class Plan:
 def run(pool: Pool, round_id: int, settings: Settings, report: Report, should_stop: Callable[[], bool]) -> None:
     """Train the round's snapshot and publish the outcome. A round that has ended is left alone.
 
-    A failure is written to the round with the time of its next try, then raised.
+    A failure is written to the round with the time of its next try, then raised; a stop puts the round back.
     """
+    from maskloop_learner.train.loop import TrainingCancelled
+
     plan = _begin(pool, round_id, settings)
     if plan is None:
         return
     with _hold(plan.folder):
         try:
             _train_and_publish(pool, plan, settings, report, should_stop)
+        except TrainingCancelled:
+            _put_back(pool, plan)
+            return
         except Exception as error:
             _note_failure(pool, plan, error)
             raise
@@ -191,14 +196,13 @@ def _load_examples(pool: Pool, manifest: Manifest, split: str) -> "list[Example]
 
 
 def _validate(weights: bytes, examples: "list[Example]", manifest: Manifest, settings: Settings) -> DiceByLabel:
-    from maskloop_learner.train.evaluation import dice_by_label
-
     from maskloop_learner.predict.predictor import Predictor
+    from maskloop_learner.train.evaluation import measure
 
-    return dice_by_label(
+    return measure(
         Predictor(weights=weights, device=settings.device),
         examples,
-        prompts={label: manifest["prompts"][label] for label in manifest["labels"]},
+        {label: manifest["prompts"][label] for label in manifest["labels"]},
         samples=settings.samples,
         threshold=settings.threshold,
         min_speck_area=settings.min_speck_area,
@@ -251,6 +255,14 @@ def _publish(
             subject=str(plan.round_id),
             data={"reason": row.reason, "model": model.id, "figures": decision.figures},
         )
+
+
+def _put_back(pool: Pool, plan: Plan) -> None:
+    with pool.write() as session:
+        row = session.get_one(Round, plan.round_id)
+        if row.state == "running":
+            # Nothing went wrong: the worker was asked to end, and the checkpoint waits for the next one.
+            row.state, row.attempts = "queued", row.attempts - 1
 
 
 def _note_failure(pool: Pool, plan: Plan, error: Exception) -> None:

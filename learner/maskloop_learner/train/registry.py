@@ -19,9 +19,9 @@ class NoPreviousModel(ValueError):
     """There is nothing to roll back to."""
 
 
-def ensure_version(session: Session, project: Project, model: Model, settings: Settings) -> str:
-    """The id of the prediction version of `model` with the project's prompts and the settings of today."""
-    config = VersionConfig(
+def version_config(project: Project, model: Model, settings: Settings) -> VersionConfig:
+    """All that determines the masks of `model` with the project's prompts and the settings of today."""
+    return VersionConfig(
         project=project.id,
         weights=model.weights_digest,
         backbone=model.backbone,
@@ -32,6 +32,11 @@ def ensure_version(session: Session, project: Project, model: Model, settings: S
         method=METHOD,
         samples=settings.samples,
     )
+
+
+def ensure_version(session: Session, project: Project, model: Model, settings: Settings) -> str:
+    """The id of that prediction version; it is added to the pool when it is new."""
+    config = version_config(project, model, settings)
     version = prediction_version(config)
     if session.get(PredictionVersion, version) is None:
         session.add(PredictionVersion(id=version, project_id=project.id, model_id=model.id, config=dict(config)))

@@ -1,0 +1,58 @@
+"""The `maskloop` command: one module per group of subcommands, errors as one clear line each."""
+
+import logging
+import sys
+
+import click
+import typer
+from pydantic import ValidationError
+from redis import RedisError
+from sqlalchemy.exc import OperationalError
+
+from maskloop_backend.cli import demo, models, processes, projects, ranking, status
+from maskloop_backend.cli.errors import EXPECTED
+
+app = typer.Typer(
+    name="maskloop",
+    help="Pre-drawn masks, uncertainty-ranked images and a model that retrains itself, for Label Studio.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+for module in (processes, demo, projects, ranking, models, status):
+    module.register(app)
+
+
+def main() -> None:
+    """Run the command line; an expected error is one line on stderr and exit code 1, a wrong call exit code 2."""
+    try:
+        app(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as shown:
+        click.echo(shown.format_message())
+        sys.exit(2)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except ValidationError as error:
+        for problem in error.errors():
+            name = "_".join(str(part) for part in problem["loc"]).upper()
+            _say(f"setting MASKLOOP_{name}: {problem['msg']}, got {problem['input']!r}")
+        sys.exit(2)
+    except RedisError as error:
+        _say(f"Redis cannot be used: {error}; is `maskloop up` running, or MASKLOOP_REDIS_URL right?")
+        sys.exit(1)
+    except OperationalError as error:
+        _say(f"the pool's database cannot be used: {error.orig}; see MASKLOOP_DATABASE_URL and MASKLOOP_HOME")
+        sys.exit(1)
+    except EXPECTED as error:
+        logging.getLogger(__name__).debug("the command failed", exc_info=True)
+        _say(str(error))
+        sys.exit(1)
+
+
+def _say(message: str) -> None:
+    print(f"maskloop: {message}", file=sys.stderr)

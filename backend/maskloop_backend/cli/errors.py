@@ -1,0 +1,32 @@
+"""Errors that a command shows as one line instead of a traceback."""
+
+from maskloop_backend.credentials import CredentialsError
+from maskloop_backend.demo.slices import DemoError
+from maskloop_backend.fetch import FetchError
+from maskloop_backend.labelstudio.client import LabelStudioError
+from maskloop_backend.labelstudio.config import ConfigError
+from maskloop_backend.labelstudio.tokens import TokenError
+from maskloop_learner.pool.database import DatabaseError
+from maskloop_learner.pool.store import StoreError
+from maskloop_learner.train.registry import ChampionConflict, NoPreviousModel
+from maskloop_queue.valkey import ValkeyError
+
+
+class CommandError(RuntimeError):
+    """What a person typed cannot be done; the message says why and what to do."""
+
+
+EXPECTED: tuple[type[Exception], ...] = (
+    ChampionConflict,
+    CommandError,
+    ConfigError,
+    CredentialsError,
+    DatabaseError,
+    DemoError,
+    FetchError,
+    LabelStudioError,
+    NoPreviousModel,
+    StoreError,
+    TokenError,
+    ValkeyError,
+)

@@ -1,0 +1,120 @@
+"""`maskloop score` and `maskloop rank`: the pool's images from the shell."""
+
+import json
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from maskloop_backend.cli.context import open_pool, pick_project, print_json
+from maskloop_backend.cli.errors import CommandError
+from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.queries import current_version, ranking, unscored_digests
+from maskloop_learner.pool.schema import Prediction, Score, Task
+from maskloop_learner.settings import get_settings
+
+ProjectOption = Annotated[str | None, typer.Option("--project", help="Label Studio id or title of the project.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(score)
+    app.command()(rank)
+
+
+def score(
+    project: ProjectOption = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
+) -> None:
+    """Predict every image that the current model has not predicted yet, in this process."""
+    from maskloop_queue.processes import set_threads
+    from maskloop_queue.scoring import Predictors
+    from maskloop_queue.scoring import score as score_image
+
+    pool, settings = open_pool(), get_settings()
+    chosen = pick_project(pool, project)
+    with pool.read() as session:
+        version = _version(session, chosen.id)
+        todo = list(unscored_digests(session, chosen.id, version, limit=10_000_000))
+    set_threads(settings.gpu_threads)
+    predictors = Predictors(device=settings.device)
+    columns = (TextColumn("Scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    started, made = time.perf_counter(), 0
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        for digest in progress.track(todo):
+            made += score_image(pool, predictors, version, digest)
+    failed = _failed(pool, version)
+    seconds = time.perf_counter() - started
+    if as_json:
+        print_json({"version": version, "scored": made, "seconds": round(seconds, 3), "failed": failed})
+    else:
+        print(f"{made} images scored with {version} in {seconds:.1f} s, {len(failed)} could not be read.")
+
+
+def rank(
+    project: ProjectOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many images to show.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all, as JSON for a script.")] = False,
+) -> None:
+    """List the unlabelled images, the most uncertain first (mean predictive entropy, 0..1)."""
+    pool = open_pool()
+    chosen = pick_project(pool, project)
+    with pool.read() as session:
+        version = _version(session, chosen.id)
+        rows = ranking(session, chosen.id, version)
+        by_label = _entropies(session, version, [row.task_id for row in rows])
+        waiting = len(unscored_digests(session, chosen.id, version, limit=10_000_000))
+    if as_json:
+        items: list[dict[str, Any]] = [
+            {"rank": n, "task": row.ls_id, "image": row.url, "uncertainty": row.uncertainty, **by_label[row.task_id]}
+            for n, row in enumerate(rows, 1)
+        ]
+        print(json.dumps({"version": version, "unscored": waiting, "ranking": items}, indent=2))
+        return
+    table = Table(title=f"{chosen.title}: {len(rows)} unlabelled images under {version}")
+    for name in ("rank", "task", "image", "uncertainty", "per label"):
+        table.add_column(name, justify="right" if name in ("rank", "task", "uncertainty") else "left")
+    for n, row in enumerate(rows[:limit], 1):
+        labels = ", ".join(f"{label} {value:.4f}" for label, value in by_label[row.task_id]["labels"].items())
+        table.add_row(str(n), str(row.ls_id), row.url.rsplit("/", 1)[-1], f"{row.uncertainty:.4f}", labels)
+    Console().print(table)
+    if waiting:
+        print(f"{waiting} images are not scored yet.")
+
+
+def _version(session: Session, project_id: int) -> str:
+    version = current_version(session, project_id)
+    if version is None:
+        raise CommandError("this project has no model yet; label some images, then run `maskloop train`")
+    return version
+
+
+def _entropies(session: Session, version: str, task_ids: list[int]) -> dict[int, dict[str, dict[str, float]]]:
+    found: dict[int, dict[str, dict[str, float]]] = {task_id: {"labels": {}} for task_id in task_ids}
+    statement = (
+        select(Task.id, Score.label, Score.predictive_entropy)
+        .join(Prediction, Prediction.image_digest == Task.image_digest)
+        .join(Score, Score.prediction_id == Prediction.id)
+        .where(Prediction.version_id == version)
+        .order_by(Score.label)
+    )
+    for task_id, label, entropy in session.execute(statement):
+        if task_id in found:
+            found[task_id]["labels"][label] = entropy
+    return found
+
+
+def _failed(pool: Pool, version: str) -> list[dict[str, str | None]]:
+    with pool.read() as session:
+        statement = (
+            select(func.min(Task.url), Prediction.error)
+            .join(Prediction, Prediction.image_digest == Task.image_digest)
+            .where(Prediction.version_id == version, Prediction.error.is_not(None))
+            .group_by(Prediction.id)
+        )
+        return [{"image": url, "reason": reason} for url, reason in session.execute(statement)]

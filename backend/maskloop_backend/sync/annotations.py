@@ -1,0 +1,134 @@
+"""Annotations become labels: every version of every annotation is kept, edits and deletions included."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from maskloop_backend.labelstudio.client import Annotation, AnnotationHead
+from maskloop_backend.masks.regions import RegionError, from_regions
+from maskloop_learner.pool.events import record
+from maskloop_learner.pool.masks import encode_mask
+from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.schema import Image, Label, Project, Task, utcnow
+
+
+def current_labels(session: Session, task_ids: Iterable[int]) -> dict[int, dict[int, Label]]:
+    """Task id -> annotation id in Label Studio -> its newest version, of annotations that exist."""
+    found: dict[int, dict[int, Label]] = {}
+    statement = select(Label).where(Label.task_id.in_(list(task_ids)), Label.current, ~Label.deleted)
+    for label in session.scalars(statement):
+        found.setdefault(label.task_id, {})[label.ls_annotation_id] = label
+    return found
+
+
+def is_stale(label: Label | None, head: AnnotationHead) -> bool:
+    """Whether Label Studio's annotation is another version than the pool's; a broken one is read again."""
+    return (
+        label is None
+        or label.ls_updated_at != head.updated_at
+        or label.cancelled != head.cancelled
+        or label.error is not None
+    )
+
+
+def take_annotation(
+    pool: Pool, project: Project, task: Task, image: Image | None, body: Annotation, *, authors: Mapping[int, str]
+) -> bool:
+    """Keep an annotation's version unless the pool has it; return whether it is new.
+
+    One that cannot be learnt from (no image, a region of another size, broken RLE) is kept with the reason.
+    """
+    masks, error = _read_masks(pool, project, image, task, body)
+    row = Label(
+        task_id=task.id,
+        ls_annotation_id=body.id,
+        cancelled=body.cancelled,
+        author=authors.get(body.author, str(body.author)) if body.author is not None else None,
+        lead_time=body.lead_time,
+        parent_prediction=body.parent_prediction,
+        masks=masks,
+        error=error,
+        ls_updated_at=body.updated_at,
+    )
+    with pool.write() as session:
+        before = _newest(session, task.id, row.ls_annotation_id)
+        if before is not None:
+            # Label Studio blanks the parent when the prediction is deleted: what the annotator saw stays known.
+            row.parent_prediction = row.parent_prediction or before.parent_prediction
+            if before.current and _same(before, row):
+                return False
+            before.current, row.version = False, before.version + 1
+        session.add(row)
+        session.flush()
+        record(
+            session,
+            "label.taken",
+            project_id=project.id,
+            subject=str(row.id),
+            data={
+                "task": task.ls_id,
+                "annotation": row.ls_annotation_id,
+                "version": row.version,
+                "cancelled": row.cancelled,
+                "error": error,
+            },
+        )
+    return True
+
+
+def drop_annotations(pool: Pool, project_id: int, task_id: int, gone: Sequence[int]) -> None:
+    """Note that annotations of a task were deleted in Label Studio."""
+    with pool.write() as session:
+        for ls_id in gone:
+            before = _newest(session, task_id, ls_id)
+            if before is None or not before.current:
+                continue
+            before.current = False
+            session.add(
+                Label(
+                    task_id=task_id,
+                    ls_annotation_id=ls_id,
+                    version=before.version + 1,
+                    current=False,
+                    deleted=True,
+                    parent_prediction=before.parent_prediction,
+                    ls_updated_at=utcnow(),
+                )
+            )
+            record(session, "label.deleted", project_id=project_id, subject=str(before.id), data={"annotation": ls_id})
+
+
+def _newest(session: Session, task_id: int, ls_annotation_id: int) -> Label | None:
+    statement = select(Label).where(Label.task_id == task_id, Label.ls_annotation_id == ls_annotation_id)
+    return session.scalar(statement.order_by(Label.version.desc()).limit(1))
+
+
+def _same(before: Label, after: Label) -> bool:
+    return (before.ls_updated_at, before.cancelled, before.masks, before.error) == (
+        after.ls_updated_at,
+        after.cancelled,
+        after.masks,
+        after.error,
+    )
+
+
+def _read_masks(
+    pool: Pool, project: Project, image: Image | None, task: Task, body: Annotation
+) -> tuple[dict[str, str], str | None]:
+    if body.cancelled:
+        return {}, None
+    if image is None:
+        return {}, f"the image of task {task.ls_id} cannot be used: {task.error or 'it was not fetched yet'}"
+    control = project.control
+    try:
+        found = from_regions(
+            body.result,
+            from_name=control["from_name"],
+            labels=control["labels"],
+            width=image.width,
+            height=image.height,
+        )
+    except RegionError as error:
+        return {}, f"annotation {body.id} of task {task.ls_id}: {error}"
+    return {label: pool.store.put("masks", encode_mask(mask)) for label, mask in found.items() if mask.any()}, None

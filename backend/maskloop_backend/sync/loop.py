@@ -1,0 +1,184 @@
+"""The loop of the `sync` process: compares what is with what should be, project by project, for ever."""
+
+import fcntl
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import redis
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from maskloop_backend.clients import Clients
+from maskloop_backend.labelstudio.client import LabelStudioError
+from maskloop_backend.labelstudio.tokens import TokenError
+from maskloop_backend.sync import work
+from maskloop_backend.sync.pull import Puller
+from maskloop_backend.sync.push import Pusher
+from maskloop_backend.sync.retention import drop_old_predictions
+from maskloop_learner.pool.events import record
+from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.schema import Project, utcnow
+from maskloop_learner.settings import Settings
+from maskloop_queue import janitor
+from maskloop_queue.connection import connect
+from maskloop_queue.processes import Beat
+from maskloop_queue.valkey import ValkeyError
+from maskloop_queue.wake import wait_for_wake
+
+log = logging.getLogger(__name__)
+
+BUSY_PAUSE = 1.0
+"""Seconds between two steps while something is under way."""
+CLEAN_EVERY = 5.0
+RETENTION_EVERY = 60.0
+
+
+class AlreadyRunning(RuntimeError):
+    """Another sync process serves this installation."""
+
+
+class Stop(BaseException):
+    """Raised by the signal handler: ends whatever the loop waits for."""
+
+
+def run_sync(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT. Raises AlreadyRunning when another process holds the lock."""
+    with _only_one(settings.home):
+        pool = Pool.open(settings)
+        pool.store.sweep()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _stop)
+        try:
+            Sync(pool=pool, settings=settings).run()
+        except Stop:
+            log.info("sync stops")
+        finally:
+            pool.close()
+
+
+class Sync:
+    """One installation's loop."""
+
+    def __init__(self, *, pool: Pool, settings: Settings) -> None:
+        self.pool, self.settings = pool, settings
+        self.conn = connect(settings)
+        self.beat = Beat.of_process()
+        self.clients = Clients(settings.home)
+        self._look_at: dict[int, float] = {}
+        self._retention_at: dict[int, float] = {}
+        self._clean_at = 0.0
+
+    def run(self) -> None:
+        """Look, work, wait; for ever."""
+        woken: set[int] = set()
+        while True:
+            self.beat.touch()
+            busy = False
+            with self.pool.read() as session:
+                projects = session.scalars(select(Project).order_by(Project.id)).all()
+            for project in projects:
+                busy |= self.step(project, woken=project.ls_id in woken)
+            self._clean_queue()
+            woken = self._wait(BUSY_PAUSE if busy else min(5.0, self.settings.sync_interval))
+
+    def step(self, project: Project, *, woken: bool = False) -> bool:
+        """Bring one project a step further; return whether more is to be done right away."""
+        busy = False
+        try:
+            busy = self._exchange(project, look=woken or time.monotonic() >= self._look_at.get(project.id, 0.0))
+        except (LabelStudioError, TokenError) as error:
+            self._look_at[project.id] = time.monotonic() + self.settings.sync_interval
+            self._note_error(project, str(error))
+        except OperationalError as error:
+            log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
+        try:
+            # Learning goes on when Label Studio is away, and serving when Redis is.
+            busy |= work.enqueue_missing(self.pool, self.conn, project.id) > 0
+            busy |= work.enqueue_rounds(self.pool, self.conn, project.id, self.settings)
+        except (redis.RedisError, ValkeyError) as error:
+            log.warning("project %d: nothing can be enqueued: %s", project.ls_id, error)
+        return busy
+
+    def _exchange(self, project: Project, *, look: bool) -> bool:
+        client = self.clients.get(project.ls_url)
+        puller = Puller(
+            pool=self.pool,
+            client=client,
+            settings=self.settings,
+            headers_for=self.clients.headers_for,
+            beat=self.beat.touch,
+        )
+        pusher = Pusher(pool=self.pool, client=client, beat=self.beat.touch)
+        version = work.follow_settings(self.pool, project.id, self.settings)
+        if look:
+            last = project.checked_at
+            full = last is None or (utcnow() - last).total_seconds() >= self.settings.full_check_interval
+            pulled = puller.pull(project.id, full=full)
+            self._look_at[project.id] = time.monotonic() + self.settings.sync_interval
+            if pulled.tasks or pulled.labels or pulled.deleted:
+                log.info("project %d: %s", project.ls_id, pulled)
+            if pulled.replaced:
+                pusher.withdraw(project.id, pulled.replaced)
+            if full and version:
+                pusher.recheck(project.id, version)
+        fetched = puller.take_images(project.id)
+        if version is not None:
+            # A person may be waiting for what was just pushed, so images and predictions take turns.
+            pusher.push(project.id, version)
+            with self.pool.read() as session:
+                unfinished = work.waiting_tasks(session, project.id, version) + work.new_images(session, project.id)
+                served = session.get_one(Project, project.id).served_version
+            if served == version:
+                if look:
+                    pusher.switch(project.id, version)
+            elif not unfinished:
+                pusher.switch(project.id, version)
+            if time.monotonic() >= self._retention_at.get(project.id, 0.0):
+                self._retention_at[project.id] = time.monotonic() + RETENTION_EVERY
+                drop_old_predictions(self.pool, client, project.id, self.settings)
+        return fetched > 0
+
+    def _note_error(self, project: Project, message: str) -> None:
+        log.warning("project %d: %s", project.ls_id, message)
+        if message == project.sync_error:
+            return
+        with self.pool.write() as session:
+            session.get_one(Project, project.id).sync_error = message
+            record(session, "sync.failed", project_id=project.id, data={"reason": message})
+
+    def _clean_queue(self) -> None:
+        if time.monotonic() < self._clean_at:
+            return
+        self._clean_at = time.monotonic() + CLEAN_EVERY
+        try:
+            janitor.clean(self.conn)
+        except (redis.RedisError, ValkeyError) as error:
+            log.warning("the queue cannot be cleaned: %s", error)
+
+    def _wait(self, seconds: float) -> set[int]:
+        try:
+            return wait_for_wake(self.conn, seconds)
+        except (redis.RedisError, ValkeyError) as error:
+            log.warning("no webhooks are heard: %s", error)
+            time.sleep(seconds)
+            return set()
+
+
+@contextmanager
+def _only_one(home: Path) -> Iterator[None]:
+    home.mkdir(parents=True, exist_ok=True)
+    with open(home / "sync.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise AlreadyRunning(f"another `maskloop sync` runs for {home}; one is enough") from error
+        yield
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise Stop

@@ -1,0 +1,170 @@
+"""From Label Studio into the pool: tasks, images and annotations, by time of change and now and then in full."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from maskloop_backend.labelstudio.client import LabelStudio, TaskRow
+from maskloop_backend.sync.annotations import current_labels, drop_annotations, is_stale, take_annotation
+from maskloop_backend.web.intake import HeadersFor, IntakeError, Wanted, take_in
+from maskloop_learner.pool.events import record
+from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.schema import Image, Project, Task, utcnow
+from maskloop_learner.settings import Settings
+
+log = logging.getLogger(__name__)
+
+OVERLAP = timedelta(seconds=60)
+"""Changes are asked for again this far back: clocks, open transactions and imports set times in the past."""
+TASKS_AT_ONCE = 500
+IMAGES_AT_ONCE = 20
+BODIES_AT_ONCE = 20
+FETCH_TIMEOUT = 60.0
+
+
+@dataclass
+class Pulled:
+    """What a look at Label Studio brought."""
+
+    tasks: int = 0
+    labels: int = 0
+    deleted: int = 0
+    replaced: list[int] = field(default_factory=list)
+    """Pool ids of tasks that show another image than before."""
+
+
+class Puller:
+    """Brings one project's news into the pool. Every step may be repeated; what is there already costs little."""
+
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        client: LabelStudio,
+        settings: Settings,
+        headers_for: HeadersFor,
+        beat: Callable[[], None],
+    ) -> None:
+        self.pool, self.client, self.settings = pool, client, settings
+        self.headers_for, self.beat = headers_for, beat
+        self._authors: dict[int, str] = {}
+
+    def pull(self, project_id: int, *, full: bool) -> Pulled:
+        """Take in what changed; with `full` compare all ids, so that nothing that left no trace is missed."""
+        with self.pool.read() as session:
+            project = session.get_one(Project, project_id)
+        since = None if full or project.synced_at is None else project.synced_at - OVERLAP
+        changes = self.client.changed_tasks(project.ls_id, since)
+        pulled = Pulled()
+        for start in range(0, len(changes.tasks), TASKS_AT_ONCE):
+            self.beat()
+            heads = changes.tasks[start : start + TASKS_AT_ONCE]
+            self._take_tasks(project, heads, pulled)
+            self._take_page(project, heads, pulled)
+        if since is None:
+            pulled.deleted += self._drop_tasks(project, {head.id for head in changes.tasks})
+        with self.pool.write() as session:
+            row = session.get_one(Project, project_id)
+            # Label Studio's own clock at the start of this look: nothing later can have been missed.
+            row.synced_at, row.looked_at, row.sync_error = changes.until, utcnow(), None
+            if since is None:
+                row.checked_at = utcnow()
+        return pulled
+
+    def take_images(self, project_id: int) -> int:
+        """Fetch some images that are not in the pool yet, and again those whose retry is due; return how many."""
+        with self.pool.read() as session:
+            project = session.get_one(Project, project_id)
+            due = or_(Task.state == "new", (Task.state == "failed") & (Task.retry_at <= utcnow()))
+            statement = select(Task).where(Task.project_id == project_id, Task.deleted_at.is_(None), due)
+            tasks = session.scalars(statement.order_by(Task.id).limit(IMAGES_AT_ONCE)).all()
+        for task in tasks:
+            self.beat()
+            self._take_image(project, task)
+        return len(tasks)
+
+    def _take_page(self, project: Project, heads: Sequence[TaskRow], pulled: Pulled) -> None:
+        stale: list[int] = []
+        with self.pool.read() as session:
+            tasks = self._tasks(session, project.id, [head.id for head in heads])
+            labels = current_labels(session, [task.id for task in tasks.values()])
+        for head in heads:
+            task = tasks[head.id]
+            known = labels.get(task.id, {})
+            gone = known.keys() - {annotation.id for annotation in head.annotations}
+            if gone:
+                drop_annotations(self.pool, project.id, task.id, sorted(gone))
+                pulled.deleted += len(gone)
+            if any(is_stale(known.get(annotation.id), annotation) for annotation in head.annotations):
+                stale.append(head.id)
+        for start in range(0, len(stale), BODIES_AT_ONCE):
+            self.beat()
+            pulled.labels += self._take_annotations(project, stale[start : start + BODIES_AT_ONCE])
+
+    def _take_annotations(self, project: Project, ls_ids: Sequence[int]) -> int:
+        # The image first: an annotation is checked against its size.
+        with self.pool.read() as session:
+            tasks = self._tasks(session, project.id, ls_ids)
+        for task in tasks.values():
+            if task.state == "new":
+                self._take_image(project, task)
+        with self.pool.read() as session:
+            tasks = self._tasks(session, project.id, ls_ids)
+            images = {t.id: session.get(Image, t.image_digest) for t in tasks.values() if t.image_digest}
+        new = 0
+        for ls_id, bodies in self.client.annotations(project.ls_id, ls_ids).items():
+            for body in bodies:
+                self.beat()
+                task = tasks[ls_id]
+                authors = self._authors_with(body.author)
+                new += take_annotation(self.pool, project, task, images.get(task.id), body, authors=authors)
+        return new
+
+    def _authors_with(self, user_id: int | None) -> dict[int, str]:
+        if user_id is not None and user_id not in self._authors:
+            self._authors = self.client.users()
+        return self._authors
+
+    def _take_tasks(self, project: Project, heads: Sequence[TaskRow], pulled: Pulled) -> None:
+        key = project.control["data_key"]
+        with self.pool.write() as session:
+            known = self._tasks(session, project.id, [head.id for head in heads])
+            for head in heads:
+                address = head.data.get(key)
+                url = address if isinstance(address, str) else ""
+                task = known.get(head.id)
+                if task is None:
+                    task = Task(project_id=project.id, ls_id=head.id, state="new", url=url, attempts=0)
+                    session.add(task)
+                    pulled.tasks += 1
+                elif task.url != url:
+                    task.url, task.state, task.error, task.attempts = url, "new", None, 0
+                    task.image_digest = None
+                    pulled.replaced.append(task.id)
+                task.data, task.ls_updated_at, task.deleted_at = head.data, head.updated_at, None
+
+    def _drop_tasks(self, project: Project, seen: set[int]) -> int:
+        with self.pool.write() as session:
+            statement = select(Task).where(Task.project_id == project.id, Task.deleted_at.is_(None))
+            gone = [task for task in session.scalars(statement) if task.ls_id not in seen]
+            for task in gone:
+                task.deleted_at = utcnow()
+                record(session, "task.deleted", project_id=project.id, subject=str(task.ls_id))
+        return len(gone)
+
+    def _take_image(self, project: Project, task: Task) -> None:
+        wanted = Wanted(project.id, project.ls_url, task.ls_id, project.control["data_key"], task.data)
+        try:
+            take_in(wanted, pool=self.pool, settings=self.settings, headers_for=self.headers_for, timeout=FETCH_TIMEOUT)
+        except IntakeError as error:
+            # The task carries the reason; all others go on.
+            log.warning("project %d, task %d: %s", project.ls_id, task.ls_id, error)
+
+    @staticmethod
+    def _tasks(session: Session, project_id: int, ls_ids: Sequence[int]) -> dict[int, Task]:
+        statement = select(Task).where(Task.project_id == project_id, Task.ls_id.in_(list(ls_ids)))
+        return {task.ls_id: task for task in session.scalars(statement)}

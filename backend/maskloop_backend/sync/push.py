@@ -1,0 +1,187 @@
+"""From the pool into Label Studio: predictions in bulk, none twice, then the switch to their version."""
+
+import json
+import logging
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import and_, exists, func, select
+from sqlalchemy.orm import Session
+
+from maskloop_backend.labelstudio.client import LabelStudio
+from maskloop_backend.web.results import Control, encode_result
+from maskloop_learner.pool.events import record
+from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.queries import scores_of
+from maskloop_learner.pool.schema import Label, Prediction, Project, Push, Task, utcnow
+
+log = logging.getLogger(__name__)
+
+TASKS_AT_ONCE = 100
+BYTES_AT_ONCE = 8_000_000
+"""Of JSON in one request: Label Studio holds a multiple of it in memory."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A prediction that Label Studio should have."""
+
+    task_id: int
+    ls_id: int
+    prediction: Prediction
+
+
+class Pusher:
+    """Brings one project's predictions to Label Studio. Safe to repeat after a crash at any point."""
+
+    def __init__(self, *, pool: Pool, client: LabelStudio, beat: Callable[[], None]) -> None:
+        self.pool, self.client, self.beat = pool, client, beat
+
+    def push(self, project_id: int, version: str) -> int:
+        """Push what is scored and not in Label Studio yet; return how many predictions went out."""
+        pushed = 0
+        while ready := self._ready(project_id, version):
+            with self.pool.read() as session:
+                project = session.get_one(Project, project_id)
+            before = self.adopt(project, version, [item.ls_id for item in ready])
+            missing = [item for item in ready if item.ls_id not in before]
+            for rows in self._chunks(project, missing):
+                self.beat()
+                sent = self.client.import_predictions(project.ls_id, rows)
+                pushed += sent.created
+                if sent.unknown_tasks:
+                    self._note_deleted(project, sent.unknown_tasks)
+            # Label Studio does not say which ids it gave, and may have saved a reply to /predict meanwhile.
+            after = self.adopt(project, version, [item.ls_id for item in ready])
+            if not after:
+                break  # nothing arrived: the tasks are gone there, which the next full check finds
+        return pushed
+
+    def adopt(self, project: Project, version: str, ls_ids: Sequence[int]) -> set[int]:
+        """Note the ids of these tasks' predictions of a version, delete doubles; return the tasks that have one."""
+        found: dict[int, list[tuple[int, float | None]]] = {}
+        for entry in self.client.predictions_index(project.ls_id, version, tasks=ls_ids):
+            found.setdefault(entry.task, []).append((entry.id, entry.score))
+        for doubles in found.values():
+            doubles.sort()
+            # The oldest stays: it is the one that somebody may have open.
+            extra = [prediction_id for prediction_id, _ in doubles[1:]]
+            if extra:
+                log.info("project %d: predictions %s are doubles and go", project.ls_id, extra)
+                self.client.delete_predictions(extra)
+        with self.pool.write() as session:
+            tasks = session.execute(select(Task).where(Task.project_id == project.id, Task.ls_id.in_(list(ls_ids))))
+            ids = {task.ls_id: task.id for task in tasks.scalars()}
+            _forget_missing(session, project.id, version, ids, {d[0][0] for d in found.values()})
+            for ls_id, doubles in found.items():
+                prediction_id, score = doubles[0]
+                key = {"ls_prediction_id": prediction_id, "project_id": project.id}
+                if ls_id in ids and session.get(Push, key) is None:
+                    session.add(Push(**key, task_id=ids[ls_id], version_id=version, score=score))
+        return set(found)
+
+    def recheck(self, project_id: int, version: str) -> None:
+        """Compare all of a version's predictions with Label Studio: deleted ones are pushed again, doubles go."""
+        with self.pool.read() as session:
+            project = session.get_one(Project, project_id)
+            statement = select(Task.ls_id).join(Push, Push.task_id == Task.id)
+            held = set(session.scalars(statement.where(Push.version_id == version, Push.gone_at.is_(None))))
+        counts = self.client.prediction_counts(project.ls_id)
+        ids = [
+            task
+            for task, count in sorted(counts.items())
+            if (version in count.versions) != (task in held) or count.total > len(count.versions)
+        ]
+        for start in range(0, len(ids), TASKS_AT_ONCE):
+            self.beat()
+            self.adopt(project, version, ids[start : start + TASKS_AT_ONCE])
+
+    def switch(self, project_id: int, version: str) -> bool:
+        """Have Label Studio serve a version, if it holds a prediction of it; return whether it serves it now."""
+        with self.pool.read() as session:
+            project = session.get_one(Project, project_id)
+            held = session.scalar(
+                select(func.count(Push.ls_prediction_id)).where(
+                    Push.project_id == project_id, Push.version_id == version, Push.gone_at.is_(None)
+                )
+            )
+        if not held:
+            return False
+        if self.client.project(project.ls_id).model_version != version:
+            self.client.set_model_version(project.ls_id, version)
+        if project.served_version != version:
+            with self.pool.write() as session:
+                row = session.get_one(Project, project_id)
+                row.previous_version, row.served_version, row.switched_at = row.served_version, version, utcnow()
+                data = {"before": row.previous_version, "predictions": held}
+                record(session, "version.served", project_id=project_id, subject=version, data=data)
+            log.info("project %d: Label Studio serves %s (%d predictions)", project.ls_id, version, held)
+        return True
+
+    def withdraw(self, project_id: int, task_ids: Sequence[int]) -> None:
+        """Take back the predictions of tasks that show another image now."""
+        with self.pool.read() as session:
+            statement = select(Push).where(Push.task_id.in_(list(task_ids)), Push.gone_at.is_(None))
+            ids = [push.ls_prediction_id for push in session.scalars(statement)]
+        self.client.delete_predictions(ids)
+        with self.pool.write() as session:
+            for prediction_id in ids:
+                session.get_one(Push, (prediction_id, project_id)).gone_at = utcnow()
+
+    def _note_deleted(self, project: Project, ls_ids: Collection[int]) -> None:
+        log.info("project %d: tasks %s were deleted meanwhile", project.ls_id, sorted(ls_ids))
+        with self.pool.write() as session:
+            statement = select(Task).where(Task.project_id == project.id, Task.ls_id.in_(list(ls_ids)))
+            for task in session.scalars(statement):
+                task.deleted_at = utcnow()
+
+    def _ready(self, project_id: int, version: str) -> list[Ready]:
+        done = exists().where(Push.task_id == Task.id, Push.version_id == version, Push.gone_at.is_(None))
+        drawn = exists().where(Label.task_id == Task.id, Label.current, ~Label.cancelled)
+        statement = (
+            select(Task.id, Task.ls_id, Prediction)
+            .join(Prediction, and_(Prediction.image_digest == Task.image_digest, Prediction.version_id == version))
+            .where(
+                Task.project_id == project_id,
+                Task.deleted_at.is_(None),
+                Task.state == "ready",
+                Prediction.uncertainty.is_not(None),
+                ~done,
+                ~drawn,
+            )
+            .order_by(Prediction.uncertainty.desc(), Task.ls_id)
+            .limit(TASKS_AT_ONCE)
+        )
+        with self.pool.read() as session:
+            return [Ready(*row) for row in session.execute(statement)]
+
+    def _chunks(self, project: Project, ready: Sequence[Ready]) -> Iterator[list[dict[str, Any]]]:
+        control = Control(from_name=project.control["from_name"], to_name=project.control["to_name"])
+        with self.pool.read() as session:
+            scores = scores_of(session, [item.prediction.id for item in ready])
+        rows: list[dict[str, Any]] = []
+        size = 0
+        for item in ready:
+            text = encode_result(
+                item.prediction, scores.get(item.prediction.id, []), control=control, store=self.pool.store
+            )
+            if rows and size + len(text) > BYTES_AT_ONCE:
+                yield rows
+                rows, size = [], 0
+            rows.append({"task": item.ls_id, **json.loads(text)})
+            size += len(text)
+        if rows:
+            yield rows
+
+
+def _forget_missing(session: Session, project_id: int, version: str, tasks: dict[int, int], there: set[int]) -> None:
+    statement = select(Push).where(
+        Push.project_id == project_id,
+        Push.version_id == version,
+        Push.gone_at.is_(None),
+        Push.task_id.in_(tasks.values()),
+    )
+    for push in session.scalars(statement):
+        if push.ls_prediction_id not in there:
+            push.gone_at = utcnow()

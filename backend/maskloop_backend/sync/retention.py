@@ -1,0 +1,55 @@
+"""Old predictions leave Label Studio, but none that somebody may still need."""
+
+import logging
+from datetime import timedelta
+
+from sqlalchemy import exists, select
+
+from maskloop_backend.labelstudio.client import LabelStudio
+from maskloop_learner.pool.events import record
+from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.schema import Label, Project, Push, Task, utcnow
+from maskloop_learner.settings import Settings
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 50
+"""Label Studio takes about 70 ms for each deletion; a look at other things must fit in between."""
+
+
+def drop_old_predictions(pool: Pool, client: LabelStudio, project_id: int, settings: Settings) -> int:
+    """Delete some predictions of versions before the previous one; return how many.
+
+    Kept are those of tasks that are locked or have a draft (deleting one makes Submit fail) and the parents of
+    annotations (deleting one blanks what the annotator was shown), and everything until `retention_hours` have
+    passed since the last switch, the time for which an open tab may hold a task.
+    """
+    with pool.read() as session:
+        project = session.get_one(Project, project_id)
+        if project.switched_at is None or utcnow() - project.switched_at < timedelta(hours=settings.retention_hours):
+            return 0
+        parent = exists().where(Label.task_id == Push.task_id, Label.parent_prediction == Push.ls_prediction_id)
+        statement = (
+            select(Push, Task.ls_id)
+            .join(Task, Task.id == Push.task_id)
+            .where(
+                Push.project_id == project_id,
+                Push.gone_at.is_(None),
+                Push.version_id.not_in([v for v in (project.served_version, project.previous_version) if v]),
+                ~parent,
+            )
+            .order_by(Push.ls_prediction_id)
+        )
+        old = [(push, ls_id) for push, ls_id in session.execute(statement)]
+    if not old:
+        return 0
+    busy = client.busy_tasks(project.ls_id)
+    gone = [push for push, ls_id in old if ls_id not in busy][:AT_ONCE]
+    for push in gone:
+        client.delete_predictions([push.ls_prediction_id])
+        with pool.write() as session:
+            session.get_one(Push, (push.ls_prediction_id, project_id)).gone_at = utcnow()
+    if gone:
+        with pool.write() as session:
+            record(session, "predictions.dropped", project_id=project_id, data={"count": len(gone)})
+    return len(gone)

@@ -1,0 +1,86 @@
+"""What the queue should hold: predictions that lack and rounds that are due; the difference is enqueued."""
+
+import logging
+
+import redis
+from sqlalchemy import and_, exists, func, select
+from sqlalchemy.orm import Session
+
+from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.queries import current_version, unscored_digests
+from maskloop_learner.pool.schema import Champion, Label, Model, Prediction, Project, Round, Task, utcnow
+from maskloop_learner.predict.version import prediction_version
+from maskloop_learner.settings import Settings
+from maskloop_learner.train.registry import refresh_version, version_config
+from maskloop_queue.queues import enqueue_round, enqueue_score, live_round_jobs
+from maskloop_queue.triggers import start_due_round
+
+log = logging.getLogger(__name__)
+
+JOBS_AHEAD = 64
+"""Predictions that wait in the queue at most: enough for several workers between two looks."""
+
+
+def follow_settings(pool: Pool, project_id: int, settings: Settings) -> str | None:
+    """The prediction version that should be served now, made anew when prompts or settings changed."""
+    with pool.read() as session:
+        champion = session.get(Champion, project_id)
+        if champion is None:
+            return None
+        project, model = session.get_one(Project, project_id), session.get_one(Model, champion.model_id)
+        if prediction_version(version_config(project, model, settings)) == champion.version_id:
+            return champion.version_id
+    with pool.write() as session:
+        return refresh_version(session, session.get_one(Project, project_id), settings)
+
+
+def enqueue_missing(pool: Pool, conn: redis.Redis, project_id: int) -> int:
+    """Enqueue predictions that the current version lacks; return how many images lack one (at most JOBS_AHEAD)."""
+    with pool.read() as session:
+        version = current_version(session, project_id)
+        digests = unscored_digests(session, project_id, version, limit=JOBS_AHEAD) if version else []
+    for digest in digests:
+        enqueue_score(conn, str(version), digest)
+    return len(digests)
+
+
+def waiting_tasks(session: Session, project_id: int, version: str) -> int:
+    """How many unlabelled tasks with a usable image have no prediction of the version yet."""
+    drawn = exists().where(Label.task_id == Task.id, Label.current, ~Label.cancelled)
+    statement = (
+        select(func.count(Task.id))
+        .outerjoin(Prediction, and_(Prediction.image_digest == Task.image_digest, Prediction.version_id == version))
+        .where(
+            Task.project_id == project_id,
+            Task.deleted_at.is_(None),
+            Task.state == "ready",
+            Prediction.id.is_(None),
+            ~drawn,
+        )
+    )
+    return session.scalar(statement) or 0
+
+
+def new_images(session: Session, project_id: int) -> int:
+    """How many tasks wait for their image to be fetched."""
+    statement = select(func.count(Task.id)).where(
+        Task.project_id == project_id, Task.deleted_at.is_(None), Task.state == "new"
+    )
+    return session.scalar(statement) or 0
+
+
+def enqueue_rounds(pool: Pool, conn: redis.Redis, project_id: int, settings: Settings) -> bool:
+    """Open a round that is due, and give every open round that lost its job a new one; whether one is open."""
+    opened = start_due_round(pool, project_id, settings)
+    if opened is not None:
+        log.info("project %d: round %d is opened", project_id, opened)
+    # Jobs before rounds: a round ends in the pool before its job goes away.
+    alive = live_round_jobs(conn)
+    with pool.read() as session:
+        statement = select(Round).where(Round.project_id == project_id, Round.state.in_(("queued", "running")))
+        rounds = session.scalars(statement).all()
+    for row in rounds:
+        due = row.retry_at is None or row.retry_at <= utcnow()
+        if due and row.id not in alive and enqueue_round(conn, row.id, row.attempts + 1):
+            log.info("project %d: round %d is enqueued (attempt %d)", project_id, row.id, row.attempts + 1)
+    return bool(rounds)
