@@ -49,7 +49,8 @@ def test_rq_imported_first_with_its_own_prefix_is_refused() -> None:
 
 
 def test_neither_queues_nor_jobs_import_torch() -> None:
-    code = "import sys, maskloop_queue.queues, maskloop_queue.wake; assert 'torch' not in sys.modules"
+    modules = "maskloop_queue.workers, maskloop_queue.queues, maskloop_queue.janitor, maskloop_queue.wake"
+    code = f"import sys, {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": FLOORS}, check=True)
 
 

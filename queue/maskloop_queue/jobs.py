@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from rq import Retry
 from rq.exceptions import NoSuchJobError
+from rq.executions import Execution, ExecutionRegistry
 from rq.job import Job
 
 from maskloop_queue.running import running
@@ -37,20 +38,43 @@ def train_round(round_id: int) -> Retry | None:
     from maskloop_queue import rounds
 
     place = running()
+    return resumable(
+        lambda: rounds.run(place.pool, round_id, place.settings, place.report, place.should_stop),
+        name=f"round {round_id}",
+    )
+
+
+def resumable(work: Callable[[], None], *, name: str) -> Retry | None:
+    """Do `work`; when it ended because the worker stops, return RQ's order to go on with the job at the next start."""
     try:
-        rounds.run(place.pool, round_id, place.settings, place.report, place.should_stop)
+        work()
     except Exception as error:
-        if not place.should_stop():
+        if not running().should_stop():
             raise
-        log.info("round %d is interrupted (%s) and goes on later", round_id, error)
-    # Whether the round has ended all the same is seen at the next start, from the pool.
-    return Retry(max=1_000_000, enqueue_at_front=True) if place.should_stop() else None
+        log.info("%s is interrupted (%s) and goes on later", name, error)
+    # That the work was done all the same is seen at the next start, from the pool.
+    return Retry(max=1_000_000, enqueue_at_front=True) if running().should_stop() else None
 
 
 JOBS: dict[str, Callable[..., Any]] = {
     "maskloop_queue.jobs.score_image": score_image,
     "maskloop_queue.jobs.train_round": train_round,
 }
+
+
+class Executions(ExecutionRegistry):
+    """A job's executions, without those that died: RQ 3.0.0 takes a finished job for failed, and runs it again,
+    when the record of an earlier, killed execution has expired before its entry here has."""
+
+    def get_executions(self, start: int = 0, end: int = -1) -> list[Execution]:
+        """Those whose record is there and whole."""
+        found = []
+        for execution_id in self.get_execution_ids(start, end):
+            try:
+                found.append(Execution.fetch(execution_id, self.job_id, self.connection))
+            except (ValueError, KeyError):
+                continue
+        return found
 
 
 class MaskloopJob(Job):
@@ -70,6 +94,11 @@ class MaskloopJob(Job):
         if self.instance is not None or name not in JOBS:
             raise JobRefused(f"job {self.id!r} names {name!r}, which is not a job of Maskloop: it was not run")
         return JOBS[name]
+
+    @property
+    def execution_registry(self) -> Executions:
+        """The executions of this job that are known to run."""
+        return Executions(self.id, connection=self.connection)
 
     def perform(self) -> Any:
         """Run the function. A job that raises is not tried again by the queue; one whose worker died is."""

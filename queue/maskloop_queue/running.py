@@ -33,7 +33,7 @@ class Place:
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         self.settings = settings
-        self._on_progress = on_progress
+        self.on_progress = on_progress
         self._should_stop = should_stop
         self._pool: Pool | None = None
         self._predictors: Predictors | None = None
@@ -59,7 +59,7 @@ class Place:
 
     def progress(self) -> None:
         """Say that the job gets on: a job that says nothing for `worker_lease` seconds is given to another worker."""
-        self._on_progress()
+        self.on_progress()
 
     def should_stop(self) -> bool:
         """Whether the worker wants to end and the job should come to a point where it can go on later."""
