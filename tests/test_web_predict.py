@@ -17,6 +17,7 @@ from valkey_fixture import Valkey, wait_until
 from web_fixture import Hand, add_prediction, add_version, queued, serving
 
 from maskloop_backend.masks.regions import from_regions
+from maskloop_backend.web import predict
 from maskloop_backend.web.results import ResultCache
 from maskloop_learner.pool.masks import decode_mask
 from maskloop_learner.pool.pool import Pool
@@ -151,9 +152,7 @@ def test_a_new_version_is_not_answered_from_the_old_ones_cache(
     assert (result["model_version"], result["score"]) == ("v2", 0.5)
 
 
-def test_three_hundred_tasks_in_one_request_in_order(
-    serve_web: httpx.Client, pool: Pool, project: int, uploads: Uploads
-) -> None:
+def test_three_hundred_tasks_in_one_request_in_order(serve_web: httpx.Client, pool: Pool, project: int) -> None:
     for ls_id in range(1, 6):
         scored(pool, project, ls_id, uncertainty=ls_id / 10)
     ids = [1 + number % 5 for number in range(300)]
@@ -206,6 +205,39 @@ def test_a_task_not_yet_scored_is_put_in_front_and_waited_for(
         thread.join(5)
     assert [result["model_version"] for result in answers] == ["v1", "v1"]
     assert all(result["result"] for result in answers)
+
+
+def test_many_tasks_not_yet_scored_do_not_flood_the_queue(
+    serve_web: httpx.Client, pool: Pool, project: int, valkey: Valkey
+) -> None:
+    for ls_id in range(1, 101):
+        add_task(pool, project, ls_id)
+    conn = valkey.connect()
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.extend(ask(serve_web, *map(task, range(1, 101)))))
+    thread.start()
+    wait_until("queued", lambda: len(queued(conn)) == 64)
+    assert queued(conn)[0][1] == row(pool, 1).image_digest
+    with Hand(pool, conn) as hand:
+        thread.join(20)
+    assert [result["model_version"] for result in answers] == ["v1"] * 100
+    assert len(hand.done) == 100
+
+
+def test_a_lost_job_is_asked_for_again(
+    serve_web: httpx.Client, pool: Pool, project: int, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict, "ASK_AGAIN", 0.5)
+    add_task(pool, project, 5)
+    conn = valkey.connect()
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.extend(ask(serve_web, task(5))))
+    thread.start()
+    wait_until("queued", lambda: queued(conn))
+    conn.flushall()
+    with Hand(pool, conn):
+        thread.join(5)
+    assert answers[0]["model_version"] == "v1"
 
 
 def test_a_task_not_in_the_pool_is_fetched_with_the_token_and_scored(

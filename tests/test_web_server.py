@@ -13,11 +13,14 @@ import httpx
 import psutil
 import pytest
 from pool_fixture import add_model, add_project, add_task
+from sqlalchemy import update
 from valkey_fixture import FLOORS, Valkey, wait_until
 from web_fixture import add_version, queued
 
 from maskloop_backend.credentials import Credentials, load_credentials
+from maskloop_backend.labelstudio.tokens import save_token
 from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.schema import Project
 from maskloop_learner.settings import Settings
 
 CODE = (
@@ -96,7 +99,7 @@ def test_it_serves_with_generated_credentials_in_little_memory_and_stops_at_once
         assert psutil.Process(web.process.pid).memory_info().rss < 250e6
         started = time.monotonic()
         web.process.send_signal(signal.SIGTERM)
-        web.process.wait(10)
+        assert web.process.wait(10) == 0
         assert time.monotonic() - started < 2
     finally:
         web.end()
@@ -126,13 +129,46 @@ def test_it_stops_in_time_while_a_prediction_is_waited_for(
         wait_until("queued", lambda: queued(valkey.connect()))
         started = time.monotonic()
         web.process.send_signal(number)
-        web.process.wait(10)
+        assert web.process.wait(10) == 0
         assert time.monotonic() - started < 5
         thread.join(5)
     finally:
         web.end()
     assert answers[0].json()["results"] == [{"result": [], "score": 1.0, "model_version": "maskloop-unanswered"}]
     assert "the web process is stopping" in web.log.read_text()
+
+
+def test_it_stops_in_time_while_a_download_hangs(pool: Pool, settings: Settings) -> None:
+    project = add_project(pool, ls_id=1)
+    add_version(pool, project, add_model(pool, project), "v1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts, and never says a word
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pool.write() as session:
+            session.execute(update(Project).values(ls_url=url))
+        save_token(settings.home, url, "0123456789abcdef0123456789abcdef01234567")
+        web = Web(settings.home, free_port())
+        try:
+            headers = {"Authorization": web.wait().header}
+            body = {"tasks": [{"id": 5, "data": {"image": "/data/x.png"}}], "project": "1"}
+
+            answers: list[httpx.Response] = []
+            thread = threading.Thread(
+                target=lambda: answers.append(httpx.post(web.url + "/predict", headers=headers, json=body, timeout=30))
+            )
+            thread.start()
+            silent.settimeout(10)
+            connection, _ = silent.accept()
+            assert b"GET /data/x.png" in connection.recv(1000)
+            started = time.monotonic()
+            web.process.send_signal(signal.SIGINT)
+            assert web.process.wait(10) == 0
+            assert time.monotonic() - started < 3
+            thread.join(5)
+            connection.close()
+        finally:
+            web.end()
+    assert answers[0].json()["results"][0]["model_version"] == "maskloop-unanswered"
+    assert "Traceback" not in web.log.read_text()
 
 
 def test_a_busy_port_is_one_clear_line(settings: Settings) -> None:

@@ -13,6 +13,7 @@ from maskloop_backend.web.intake import HeadersFor
 from maskloop_backend.web.metrics import Measured, Metrics
 from maskloop_backend.web.predict import Predictor
 from maskloop_backend.web.protocol import Services, make_router
+from maskloop_backend.web.threads import Threads
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.settings import Settings
 from maskloop_queue.connection import connect
@@ -28,7 +29,7 @@ def create_app(pool: Pool, *, settings: Settings, credentials: Credentials, head
     """
     connection = connect(settings, patience=PATIENCE)
     predictor = Predictor(pool, connection, settings=settings, headers_for=headers_for)
-    services = Services(pool, predictor, Hints(pool, connection), Metrics(pool, connection))
+    services = Services(pool, predictor, Hints(pool, connection), Metrics(pool, connection), Threads(4, "web"))
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -37,6 +38,7 @@ def create_app(pool: Pool, *, settings: Settings, credentials: Credentials, head
         predictor.stopping.set()
         await services.hints.stop()
         predictor.close()
+        services.threads.close()
 
     app = FastAPI(
         title="Maskloop", lifespan=lifespan, openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False

@@ -3,12 +3,13 @@
 import asyncio
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import redis
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from maskloop_backend.web.threads import Threads
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project
 from maskloop_queue.wake import wake
@@ -26,7 +27,7 @@ class Hints:
         self.pool, self.connection = pool, connection
         self._pending: set[int] = set()
         self._wanted = asyncio.Event()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="hints")
+        self._thread = Threads(1, "hints")
         self._task: asyncio.Task[None] | None = None
         self._logged = -LOG_EVERY
 
@@ -44,7 +45,7 @@ class Hints:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread.close()
 
     async def _run(self) -> None:
         while True:
@@ -52,7 +53,7 @@ class Hints:
             self._wanted.clear()
             ids, self._pending = self._pending, set()
             try:
-                await asyncio.get_running_loop().run_in_executor(self._thread, self._wake, ids)
+                await self._thread.run(partial(self._wake, ids))
             except (redis.RedisError, SQLAlchemyError, OSError) as error:
                 # Not kept for later: sync looks by itself once per sync period.
                 if time.monotonic() - self._logged >= LOG_EVERY:

@@ -2,9 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import redis
 
@@ -12,17 +10,27 @@ from maskloop_backend.web.answers import Answers, Served
 from maskloop_backend.web.asked import Asked, give_up, log_reasons, read_task
 from maskloop_backend.web.intake import HeadersFor, IntakeError, Wanted, take_in
 from maskloop_backend.web.results import UNANSWERED, UNTRAINED, empty_result
+from maskloop_backend.web.threads import Threads
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.settings import Settings
 from maskloop_queue.queues import enqueue_score
 
-T = TypeVar("T")
 FETCH_TIMEOUT = 30.0
 QUEUE_TIMEOUT = 5.0
 ASK_AGAIN = 5.0
 """Seconds after which a missing prediction is asked for once more: its job may be lost, or carry an older deadline."""
+AHEAD = 64
+"""Images of one request in the queue at most: hundreds take Redis seconds, and workers need only the next few."""
 FIRST_POLL, LAST_POLL = 0.03, 0.25
+
+
+def due(missing: list[str], asked_at: dict[str, float]) -> list[str]:
+    """Which of the missing images to ask for now: not yet, or long ago, and `AHEAD` under way at most."""
+    fresh = time.monotonic() - ASK_AGAIN
+    under_way = {digest for digest in missing if asked_at.get(digest, 0.0) > fresh}
+    wanted = [digest for digest in dict.fromkeys(missing) if digest not in under_way]
+    return wanted[: max(0, AHEAD - len(under_way))]
 
 
 class Predictor:
@@ -33,15 +41,15 @@ class Predictor:
         self.answers = Answers(pool)
         self.stopping = asyncio.Event()
         # Slow downloads, or a Redis that hangs, must not hold up answers from the pool.
-        self._reading = ThreadPoolExecutor(4, thread_name_prefix="predict")
-        self._fetching = ThreadPoolExecutor(4, thread_name_prefix="fetch")
-        self._queueing = ThreadPoolExecutor(2, thread_name_prefix="queue")
+        self._reading = Threads(4, "predict")
+        self._fetching = Threads(4, "fetch")
+        self._queueing = Threads(2, "queue")
 
     async def answer(self, project_ls_id: int, tasks: list[Any]) -> bytes:
         """The JSON body of the reply: one result per task, in order, at most `predict_deadline` seconds later."""
         end = time.monotonic() + self.settings.predict_deadline
         asked = [read_task(place, task) for place, task in enumerate(tasks)]
-        served = await self._in(self._reading, lambda: self.answers.begin(project_ls_id, asked))
+        served = await self._reading.run(lambda: self.answers.begin(project_ls_id, asked))
         untrained = served is not None and served.version is None
         if served is None:
             give_up(asked, "the project is not connected: run `maskloop connect`")
@@ -55,7 +63,7 @@ class Predictor:
         return b'{"results":[' + b",".join(item.reply or empty for item in asked) + b"]}"
 
     async def _take_in(self, served: Served, missing: list[Asked], end: float) -> None:
-        def work(item: Asked) -> str:
+        def fetch(item: Asked) -> str:
             return take_in(
                 Wanted(served.project_id, served.ls_url, item.ls_id, served.data_key, item.data),
                 pool=self.pool,
@@ -67,7 +75,7 @@ class Predictor:
         async def one(item: Asked) -> None:
             try:
                 async with asyncio.timeout(max(0.0, end - time.monotonic())):
-                    item.digest = await self._in(self._fetching, lambda: work(item))
+                    item.digest = await self._fetching.run(lambda: fetch(item))
             except IntakeError as error:
                 item.reason = str(error)
             except StoreError as error:
@@ -75,57 +83,66 @@ class Predictor:
             except TimeoutError:
                 item.reason = f"its image was not fetched within {self.settings.predict_deadline:g} s"
 
-        await asyncio.gather(*map(one, missing))
+        if not missing:
+            return
+
+        async def every() -> None:
+            await asyncio.gather(*map(one, missing))
+
+        work, stop = asyncio.create_task(every()), asyncio.create_task(self.stopping.wait())
+        await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if work.done():
+            work.result()  # raises what was not foreseen
+            return
+        work.cancel()
+        await asyncio.wait((work,))
+        give_up(missing, "the web process is stopping")
 
     async def _wait(self, served: Served, version: str, waiting: list[Asked], end: float) -> None:
         """Ask the GPU workers for what is missing and wait for it to appear in the pool."""
-        await self._in(self._reading, lambda: self.answers.collect(served, waiting))
-        failure = await self._enqueue(version, waiting, end)
-        if failure is not None:
-            give_up(waiting, f"it is not scored yet, and the queue cannot be reached: {failure}")
-        pause, asked_at = FIRST_POLL, time.monotonic()
-        while any(item.open for item in waiting):
+        pause, asked_at = FIRST_POLL, dict[str, float]()
+        while True:
+            await self._reading.run(lambda: self.answers.collect(served, waiting))
             left = end - time.monotonic()
             if left <= 0:
                 give_up(waiting, f"no GPU worker scored it within {self.settings.predict_deadline:g} s")
-                return
             if self.stopping.is_set():
                 give_up(waiting, "the web process is stopping")
+            missing = [item.digest for item in waiting if item.open and item.digest]
+            if not missing:
+                return
+            wanted = due(missing, asked_at)
+            failure = await self._enqueue(version, wanted, left)
+            if failure is None:
+                asked_at |= dict.fromkeys(wanted, time.monotonic())
+            elif not asked_at:
+                give_up(waiting, f"it is not scored yet, and the queue cannot be reached: {failure}")
                 return
             await asyncio.sleep(min(pause, left))
             pause = min(LAST_POLL, pause * 1.5)
-            await self._in(self._reading, lambda: self.answers.collect(served, waiting))
-            if time.monotonic() - asked_at > ASK_AGAIN:
-                await self._enqueue(version, waiting, end)
-                asked_at = time.monotonic()
 
-    async def _enqueue(self, version: str, waiting: list[Asked], end: float) -> str | None:
-        """Enqueue the open tasks' images at the front; return why that was not possible, or None."""
-        # The front is last in, first out: backwards, so that the first task is scored first.
-        digests = list(dict.fromkeys(item.digest for item in reversed(waiting) if item.open and item.digest))
-        left = end - time.monotonic()
-        if not digests or left <= 0:
-            return None
+    async def _enqueue(self, version: str, digests: list[str], left: float) -> str | None:
+        """Enqueue images at the front, the first one foremost; return why that was not possible, or None."""
         deadline = time.time() + left
 
         def work() -> None:
-            for digest in digests:
+            # The front is last in, first out.
+            for digest in reversed(digests):
                 enqueue_score(self.connection, version, digest, deadline=deadline, front=True)
 
+        if not digests:
+            return None
         try:
             async with asyncio.timeout(min(left, QUEUE_TIMEOUT)):
-                await self._in(self._queueing, work)
+                await self._queueing.run(work)
         except redis.RedisError as error:
             return str(error)
         except TimeoutError:
             return f"Redis did not answer within {QUEUE_TIMEOUT:g} s"
         return None
 
-    @staticmethod
-    async def _in(threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(threads, work)
-
     def close(self) -> None:
         """Let go of the threads; work that has not begun is dropped."""
         for threads in (self._reading, self._fetching, self._queueing):
-            threads.shutdown(wait=False, cancel_futures=True)
+            threads.close()

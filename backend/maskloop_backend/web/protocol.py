@@ -1,6 +1,5 @@
 """The six endpoints that Label Studio 1.23 knows of an ML backend."""
 
-import asyncio
 import logging
 import re
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from maskloop_backend.web.hints import Hints
 from maskloop_backend.web.metrics import Metrics
 from maskloop_backend.web.predict import Predictor
 from maskloop_backend.web.results import UNTRAINED
+from maskloop_backend.web.threads import Threads
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import current_version, find_project
 from maskloop_learner.pool.schema import PredictionVersion, Project
@@ -48,6 +48,8 @@ class Services:
     predictor: Predictor
     hints: Hints
     metrics: Metrics
+    threads: Threads
+    """For the short work of all endpoints but /predict."""
 
 
 def project_id(value: Any) -> int:
@@ -71,12 +73,14 @@ def make_router(services: Services) -> APIRouter:
         data = await read_body(request, limit=SETUP_LIMIT)
         ls_id = project_id(parse_object(data).get("project"))
         # The access token that comes along is not kept: `maskloop connect` stores one that works.
-        return JSONResponse({"model_version": await asyncio.to_thread(_served, services.pool, ls_id) or UNTRAINED})
+        return JSONResponse(
+            {"model_version": await services.threads.run(lambda: _served(services.pool, ls_id)) or UNTRAINED}
+        )
 
     @router.post("/predict")
     async def predict(request: Request) -> Response:
         data = await read_body(request, limit=PREDICT_LIMIT)
-        body = await _parse(data, TASK_DROPS, depth=TASK_DEPTH)
+        body = await _parse(services, data, TASK_DROPS, depth=TASK_DEPTH)
         tasks = body.get("tasks")
         if not isinstance(tasks, list):
             raise WebError(400, "`tasks` is not a list", tasks, fix="Send the tasks as Label Studio does.")
@@ -86,7 +90,7 @@ def make_router(services: Services) -> APIRouter:
     @router.post("/webhook")
     async def webhook(request: Request) -> Response:
         data = await read_body(request, limit=WEBHOOK_LIMIT)
-        body = await _parse(data, WEBHOOK_DROPS, depth=1)
+        body = await _parse(services, data, WEBHOOK_DROPS, depth=1)
         action, project = body.get("action"), body.get("project")
         if not isinstance(action, str) or not ACTION.fullmatch(action):
             raise WebError(400, "`action` is not the name of an action", action, fix="Send what Label Studio sends.")
@@ -101,19 +105,19 @@ def make_router(services: Services) -> APIRouter:
     @router.get("/versions")
     async def versions(project: str | None = None) -> Response:
         ls_id = project_id(project) if project is not None else None
-        return JSONResponse({"versions": await asyncio.to_thread(_versions, services.pool, ls_id)})
+        return JSONResponse({"versions": await services.threads.run(lambda: _versions(services.pool, ls_id))})
 
     @router.get("/metrics")
     async def metrics() -> Response:
-        return Response(await asyncio.to_thread(services.metrics.text), media_type=CONTENT_TYPE_LATEST)
+        return Response(await services.threads.run(services.metrics.text), media_type=CONTENT_TYPE_LATEST)
 
     return router
 
 
-async def _parse(data: bytes, drop: frozenset[bytes], *, depth: int) -> dict[str, Any]:
+async def _parse(services: Services, data: bytes, drop: frozenset[bytes], *, depth: int) -> dict[str, Any]:
     if len(data) <= SMALL:
         return parse_object(data)
-    return await asyncio.to_thread(parse_object, data, drop=drop, depth=depth)
+    return await services.threads.run(lambda: parse_object(data, drop=drop, depth=depth))
 
 
 async def _start_training(services: Services, ls_id: int | None) -> Response:
@@ -122,7 +126,7 @@ async def _start_training(services: Services, ls_id: int | None) -> Response:
             project = find_project(session, ls_id) if ls_id is not None else None
         return request_training(services.pool, project.id, cause="button") if project is not None else None
 
-    number = await asyncio.to_thread(request)
+    number = await services.threads.run(request)
     if number is None:
         raise WebError(404, "the project is not connected", ls_id, fix="Run `maskloop connect` for it first.")
     services.hints.add(ls_id)

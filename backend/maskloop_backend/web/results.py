@@ -28,9 +28,9 @@ class Control:
 def empty_result(model_version: str) -> bytes:
     """The reply for a task that cannot be predicted.
 
-    Label Studio stores every reply as a prediction. A null score would be served before all others and the
-    current version would pass for a prediction of it, so the score is 1 (served last) and the version is none
-    that is ever served: nobody is shown it, it does not count in the order, and Label Studio asks again.
+    Label Studio stores every reply as a prediction. A null score would be served before all others, and under
+    the current version an empty mask would pass for the model's. So the score is 1 (served last) and the version
+    is one that is never served: it is not shown, not ordered by, and Label Studio's batches ask for it again.
     """
     return json.dumps({"result": [], "score": 1.0, "model_version": model_version}).encode()
 

@@ -1,8 +1,12 @@
 """Runs the web process until it is told to stop."""
 
 import logging
+import os
+import signal
 import socket
 import sys
+import threading
+import time
 from types import FrameType
 
 import uvicorn
@@ -15,15 +19,8 @@ from maskloop_learner.pool.pool import Pool
 from maskloop_learner.settings import Settings
 
 STOP_SECONDS = 3
+LEAVE_SECONDS = 0.5
 EXIT_CANNOT_START = 2
-
-
-class _Server(uvicorn.Server):
-    """Ends requests that wait for the GPU worker as soon as the process is told to stop."""
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.config.app.state.services.predictor.stopping.set()  # type: ignore[union-attr]
-        super().handle_exit(sig, frame)
 
 
 def serve(settings: Settings, *, headers_for: HeadersFor | None = None) -> None:
@@ -64,10 +61,35 @@ def serve(settings: Settings, *, headers_for: HeadersFor | None = None) -> None:
     )
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     logging.getLogger(__name__).info("web listens on http://%s:%d", settings.host, listening.getsockname()[1])
+    server = _Server(config)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Ours for the moments before and after uvicorn's own: a clean stop is no death by a signal.
+        signal.signal(number, server.handle_exit)
     try:
-        _Server(config).run(sockets=[listening])
+        server.run(sockets=[listening])
     finally:
         pool.close()
+        _leave()
+
+
+class _Server(uvicorn.Server):
+    """Ends requests that wait for the GPU worker as soon as the process is told to stop."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.config.app.state.services.predictor.stopping.set()  # type: ignore[union-attr]
+        self.should_exit = True
+
+
+def _leave() -> None:
+    """End the process when threads hang in the network: Python would wait for them, for up to half a minute."""
+    end = time.monotonic() + LEAVE_SECONDS
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join(max(0.0, end - time.monotonic()))
+            if thread.is_alive():
+                logging.shutdown()
+                sys.stdout.flush()
+                os._exit(0)
 
 
 def _listen(host: str, port: int) -> socket.socket:
