@@ -15,12 +15,21 @@ SOCKET_TIMEOUT = 15.0
 """Seconds; longer than any blocking command that is sent."""
 
 
+HURRY = 1.0
+"""Seconds of patience that are left to a process that is to end."""
+
+
 class Patience(Retry):
     """Tries a call again, at growing intervals, until so many seconds have passed."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, hurry: Callable[[], bool]) -> None:
         super().__init__(ExponentialBackoff(cap=1.0, base=0.05), retries=-1)
         self.seconds = seconds
+        self.hurry = hurry
+
+    def __deepcopy__(self, memo: object) -> "Patience":
+        # Each connection asks for a copy; there is no state to part, and `hurry` cannot be copied.
+        return self
 
     def call_with_retry(
         self,
@@ -30,10 +39,11 @@ class Patience(Retry):
         with_failure_count: bool = False,
     ) -> Any:
         """As the base class does; a bound in time also holds where the library nests one retry in another."""
-        end = time.monotonic() + self.seconds
+        start = time.monotonic()
 
         def in_time(error: Exception) -> bool:
-            return time.monotonic() < end and (is_retryable is None or is_retryable(error))
+            limit = min(self.seconds, HURRY) if self.hurry() else self.seconds
+            return time.monotonic() - start < limit and (is_retryable is None or is_retryable(error))
 
         return super().call_with_retry(do, fail, in_time, with_failure_count)
 
@@ -61,8 +71,9 @@ class EmbeddedConnection(redis.Connection):
         return super()._connect()  # type: ignore[no-untyped-call]
 
 
-def connect(settings: Settings, *, patience: float = 2.0) -> redis.Redis:
-    """A client; it connects when first used. A call raises RedisError after about `patience` seconds without server.
+def connect(settings: Settings, *, patience: float = 2.0, hurry: Callable[[], bool] = lambda: False) -> redis.Redis:
+    """A client; it connects when first used. A call raises RedisError after about `patience` seconds without server,
+    sooner when `hurry` says that this process is to end.
 
     Answers are bytes: RQ needs them so.
     """
@@ -71,7 +82,7 @@ def connect(settings: Settings, *, patience: float = 2.0) -> redis.Redis:
         "socket_connect_timeout": 2.0,
         "socket_keepalive": True,
         "health_check_interval": 30,
-        "retry": Patience(patience),
+        "retry": Patience(patience, hurry),
     }
     if settings.redis_url:
         return redis.Redis.from_url(settings.redis_url, **limits)

@@ -1,8 +1,12 @@
-"""What a process of an installation owes the others: to die with its parent, keep to its threads, show life."""
+"""What a process of an installation owes the others: to die with its parent, keep to its threads, show life.
+
+`python -m maskloop_queue.processes COMMAND ...` runs a foreign program that dies with its parent.
+"""
 
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -34,6 +38,18 @@ def die_with_parent(sig: signal.Signals = signal.SIGTERM, *, parent: int | None 
         os.kill(os.getpid(), sig)
     if supervised or sys.platform != "linux":
         threading.Thread(target=_watch_parent, args=(parent, sig), name="parent-watch", daemon=True).start()
+
+
+def become(command: list[str]) -> int:
+    """Turn this process into `command`, which dies with the present parent. Returns only elsewhere than on Linux."""
+    die_with_parent(signal.SIGTERM, parent=os.getppid())
+    if sys.platform == "linux":
+        os.execvp(command[0], command)
+    # Elsewhere nothing tells a foreign program of its parent's death: stay, and pass the signal on.
+    child = subprocess.Popen(command, close_fds=False)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: child.terminate())
+    return child.wait()
 
 
 def _watch_parent(parent: int, sig: signal.Signals) -> None:
@@ -93,3 +109,7 @@ class Beat:
             return max(0.0, time.time() - self.path.stat().st_mtime) if self.path else None
         except FileNotFoundError:
             return None
+
+
+if __name__ == "__main__":
+    sys.exit(become(sys.argv[1:]))

@@ -4,9 +4,7 @@ import logging
 import os
 import signal
 import struct
-import threading
 import time
-from collections.abc import Callable
 from mmap import mmap
 from typing import Any
 
@@ -84,14 +82,10 @@ class TrainingWorker(Leased, Worker):
         os.nice(NICENESS)
         set_threads(self.settings.training_threads)
         self.connection.connection_pool.reset()
-        stop = threading.Event()
-        if self.stop.is_set():
-            stop.set()  # asked between the fork and here
-        self._stop_horse: Callable[[], None] = stop.set
-        enter(Place(self.settings, on_progress=self._horse_progress.set, should_stop=stop.is_set))
+        enter(Place(self.settings, on_progress=self._horse_progress.set, should_stop=self.stop.is_set))
         super().main_work_horse(job, queue)
 
     def setup_work_horse_signals(self) -> None:
         """In the child: SIGTERM asks the training to stop, it does not kill it."""
         super().setup_work_horse_signals()  # type: ignore[no-untyped-call]
-        signal.signal(signal.SIGTERM, lambda *_: self._stop_horse())
+        signal.signal(signal.SIGTERM, lambda *_: self.stop.set())

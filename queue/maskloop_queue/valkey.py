@@ -10,7 +10,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from maskloop_learner.settings import Settings
-from maskloop_queue.processes import die_with_parent
+from maskloop_queue.processes import become
 
 HOST = "127.0.0.1"
 LOCK_PATIENCE = 10.0
@@ -203,22 +202,14 @@ def prepare(home: Path) -> tuple[Server, Path]:
 
 
 def main(home: Path) -> int:
-    """Become the Valkey of `home`. Does not return on Linux."""
-    die_with_parent(signal.SIGTERM, parent=os.getppid())
+    """Become the Valkey of `home`, which dies with the present parent."""
     try:
         server, config = prepare(home)
     except ValkeyError as error:
         print(f"valkey: {error}", file=sys.stderr)
         return 1
     os.environ["LC_ALL"] = "C"  # an unknown locale in the environment stops the server
-    command = [str(server.binary), str(config.absolute())]
-    if sys.platform == "linux":
-        os.execv(command[0], command)
-    # Elsewhere nothing tells an exec'd program of its parent's death: stay, and pass the signal on.
-    child = subprocess.Popen(command, close_fds=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: child.terminate())
-    return child.wait()
+    return become([str(server.binary), str(config.absolute())])
 
 
 if __name__ == "__main__":

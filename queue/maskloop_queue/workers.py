@@ -49,7 +49,7 @@ def run_worker(kind: Kind, settings: Settings, *, preload: str | None = "maskloo
             importlib.import_module(preload)
     quick_ends = 0
     while not stop.is_set():
-        conn = connect(settings, patience=PATIENCE)
+        conn = connect(settings, patience=PATIENCE, hurry=stop.is_set)
         if not _wait_for_redis(conn, beat, stop):
             return 0 if stop.is_set() else 1
         started = time.monotonic()
