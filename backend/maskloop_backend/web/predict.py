@@ -78,10 +78,10 @@ class Predictor:
                     item.digest = await self._fetching.run(lambda: fetch(item))
             except IntakeError as error:
                 item.reason = str(error)
-            except StoreError as error:
-                item.reason = f"its image cannot be stored: {error}"
             except TimeoutError:
                 item.reason = f"its image was not fetched within {self.settings.predict_deadline:g} s"
+            except (StoreError, OSError) as error:
+                item.reason = f"its image cannot be stored: {error}"
 
         if not missing:
             return
