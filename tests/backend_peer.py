@@ -20,12 +20,12 @@ class BackendPeer:
         self.version = "peer-1"
         self.requests: list[tuple[str, str, int, dict[str, Any]]] = []
         peer = self
-        token = base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
         class Handler(BaseHTTPRequestHandler):
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 sent = json.loads(body) if body else {}
+                token = base64.b64encode(f"{peer.username}:{peer.password}".encode()).decode()
                 known = self.path == "/health" or self.headers.get("Authorization") == f"Basic {token}"
                 status = 200 if known else 401
                 peer.requests.append((self.command, self.path, status, sent))

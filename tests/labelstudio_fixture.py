@@ -8,9 +8,11 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,8 +72,9 @@ class LabelStudioServer:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait(15)
 
-    def start(self) -> None:
-        """Start it again on the same port and data, after `stop`."""
+    def start(self, **environment: str) -> None:
+        """Start it (again) on the same port and data, with some variables changed."""
+        self.env |= environment
         self.process = _launch(self.program, self.url, self.data, self.env)
         _wait(self)
 
@@ -93,8 +96,11 @@ def start_label_studio(
     """
     data.mkdir(parents=True, exist_ok=True)
     if template is not None:
-        for name in ("label_studio.sqlite3", ".env"):
-            shutil.copy(template / name, data / name)
+        if (template / ".env").exists():  # the key that signs tokens
+            shutil.copy(template / ".env", data / ".env")
+        name = "label_studio.sqlite3"
+        with closing(sqlite3.connect(template / name)) as old, closing(sqlite3.connect(data / name)) as new:
+            old.backup(new)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -18,21 +18,36 @@ CONNECT_FIX = "Run `maskloop connect` for this project."
 
 
 def connect(
-    client: LabelStudio, project: int, *, backend_url: str, username: str, password: str, title: str = TITLE
+    client: LabelStudio,
+    project: int,
+    *,
+    backend_url: str,
+    username: str,
+    password: str,
+    title: str = TITLE,
+    interactive: bool = False,
 ) -> Connection:
     """Do all that a project needs to be served, and say what was done; running it again changes nothing.
 
     `backend_url` is where Label Studio reaches the web process, `username` and `password` what that asks for,
-    `title` the backend's name in Label Studio. Never raises LabelStudioError: it becomes a problem.
+    `title` the backend's name in Label Studio, `interactive` that it answers while an annotator works.
+    Never raises LabelStudioError: it becomes a problem.
     """
-    return _look(client, project, Peer(backend_url, username, password, title), repair=True)
+    return _look(client, project, Peer(backend_url, username, password, title, interactive), repair=True)
 
 
 def inspect(
-    client: LabelStudio, project: int, *, backend_url: str, username: str, password: str, title: str = TITLE
+    client: LabelStudio,
+    project: int,
+    *,
+    backend_url: str,
+    username: str,
+    password: str,
+    title: str = TITLE,
+    interactive: bool = False,
 ) -> Connection:
     """The same looks without changing anything; what `connect` would change is a problem here."""
-    return _look(client, project, Peer(backend_url, username, password, title), repair=False)
+    return _look(client, project, Peer(backend_url, username, password, title, interactive), repair=False)
 
 
 def _look(client: LabelStudio, number: int, peer: Peer, *, repair: bool) -> Connection:

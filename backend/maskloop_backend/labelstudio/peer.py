@@ -16,6 +16,8 @@ class Peer:
     username: str
     password: str = field(repr=False)
     title: str
+    interactive: bool = False
+    """Label Studio offers to ask it while an annotator draws or types a prompt."""
 
     @property
     def url(self) -> str:

@@ -107,7 +107,9 @@ class Predictions(Tasks):
 
     def model_versions(self, project: int) -> dict[str, int]:
         """Prediction version -> number of its predictions in the project."""
-        return dict(self.json("GET", f"api/projects/{project}/model-versions/"))
+        counts: dict[str, int] = self.json("GET", f"api/projects/{project}/model-versions/")
+        # The project's own model_version is listed too, with 0, when nothing has it.
+        return {version: count for version, count in counts.items() if count}
 
     def set_model_version(self, project: int, version: str) -> None:
         """Have the project show and order by a version; 400 when it has no prediction of it. "": none."""

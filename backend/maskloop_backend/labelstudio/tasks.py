@@ -125,7 +125,10 @@ class Tasks(TaskPages):
         return None if answer.status_code == 404 else dict(self._json(answer))
 
     def ordered_tasks(self, project: int, ordering: str) -> list[tuple[int, float | None]]:
-        """(task, prediction score) in an order of the Data Manager, e.g. "tasks:predictions_score": nulls last."""
+        """(task, prediction score) in an order of the Data Manager, e.g. "tasks:predictions_score": nulls last.
+
+        In another order the scores are None.
+        """
         found: list[tuple[int, float | None]] = []
         query = json.dumps({"ordering": [ordering]})
         for page in range(1, 1_000_000):
@@ -133,7 +136,7 @@ class Tasks(TaskPages):
             params["include"] = "id,predictions_score"
             answer = self.call("GET", "api/tasks/", params=params, timeout=BULK_TIMEOUT, gone_is_fine=True)
             rows = [] if answer.status_code == 404 else self._json(answer)["tasks"]
-            found += [(row["id"], row["predictions_score"]) for row in rows]
+            found += [(row["id"], row.get("predictions_score")) for row in rows]
             if len(rows) < ROWS_PER_CALL:
                 break
         return found

@@ -45,7 +45,12 @@ def _create(client: LabelStudio, project: int, peer: Peer, *, repair: bool) -> F
         return Finding("problem", f"No ML backend at {peer.url} is connected to project {project}", CONNECT_FIX)
     try:
         client.create_backend(
-            project, url=peer.url, title=peer.title, username=peer.username, password=peer.password, interactive=True
+            project,
+            url=peer.url,
+            title=peer.title,
+            username=peer.username,
+            password=peer.password,
+            interactive=peer.interactive,
         )
     except LabelStudioError as error:
         return _refused(peer, error)
@@ -68,7 +73,7 @@ def _mend(client: LabelStudio, project: int, peer: Peer, backend: Backend, *, re
             title=peer.title,
             username=peer.username,
             password=peer.password,
-            interactive=True,
+            interactive=peer.interactive or backend.interactive,
         )
     except LabelStudioError as error:
         return _refused(peer, error)
@@ -82,7 +87,7 @@ def _differences(peer: Peer, backend: Backend) -> Iterator[str]:
         yield f"its title was {backend.title!r}"
     if not backend.basic_auth or backend.username != peer.username:
         yield "it lacked the credentials"
-    if not backend.interactive:
+    if peer.interactive and not backend.interactive:
         yield "it could not take prompts"
     # The password cannot be read; but /setup asks for it, and the state tells how that went a moment ago.
     if backend.state not in ("Connected", "Training", "Predicting"):
