@@ -6,6 +6,9 @@ from maskloop_backend.fetch import FetchError
 from maskloop_backend.labelstudio.client import LabelStudioError
 from maskloop_backend.labelstudio.config import ConfigError
 from maskloop_backend.labelstudio.tokens import TokenError
+from maskloop_backend.services import PortBusy
+from maskloop_backend.supervisor import HomeBusy
+from maskloop_backend.sync.loop import AlreadyRunning
 from maskloop_learner.pool.database import DatabaseError
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.train.registry import ChampionConflict, NoPreviousModel
@@ -17,6 +20,7 @@ class CommandError(RuntimeError):
 
 
 EXPECTED: tuple[type[Exception], ...] = (
+    AlreadyRunning,
     ChampionConflict,
     CommandError,
     ConfigError,
@@ -24,8 +28,10 @@ EXPECTED: tuple[type[Exception], ...] = (
     DatabaseError,
     DemoError,
     FetchError,
+    HomeBusy,
     LabelStudioError,
     NoPreviousModel,
+    PortBusy,
     StoreError,
     TokenError,
     ValkeyError,

@@ -36,7 +36,7 @@ def up() -> None:
 def web() -> None:
     """Serve Label Studio's ML-backend protocol (one of the processes of `maskloop up`)."""
     from maskloop_backend.clients import Clients
-    from maskloop_backend.web.serve import serve
+    from maskloop_backend.web.server import serve
     from maskloop_queue.processes import die_with_parent
 
     die_with_parent()

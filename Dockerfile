@@ -1,0 +1,17 @@
+# One image for web, sync and the workers; the command says which.
+FROM python:3.11-slim
+
+RUN useradd --create-home --uid 1000 maskloop && install -d -o maskloop /data
+WORKDIR /app
+COPY pyproject.toml README.md constraints.txt ./
+COPY backend backend
+COPY queue queue
+COPY learner learner
+RUN pip install --no-cache-dir -c constraints.txt .
+
+USER maskloop
+ENV MASKLOOP_HOME=/data
+VOLUME /data
+EXPOSE 9090
+ENTRYPOINT ["maskloop"]
+CMD ["up"]
