@@ -1,0 +1,179 @@
+"""The whole of Maskloop for the slow tests: `maskloop demo` as a real process with real Label Studio and Valkey."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from labelstudio_fixture import find_program
+from sqlalchemy import select
+
+from maskloop_backend.demo.host import load_account
+from maskloop_backend.labelstudio.client import Annotation, LabelStudio
+from maskloop_backend.masks.regions import to_regions
+from maskloop_learner.pool.masks import Mask, decode_mask
+from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.schema import Label, Project, Task
+from maskloop_learner.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[1]
+STEPS = 40
+"""Optimizer steps of a training: enough to run the loop through, not to draw well."""
+READY_SECONDS = 420.0
+
+
+class Demo:
+    """A `maskloop demo` on ports and a home folder of its own."""
+
+    def __init__(self, home: Path, program: str, **settings: str) -> None:
+        self.home = home
+        self.port, self.label_studio_port = _free_ports(2)
+        self.env = {name: value for name, value in os.environ.items() if not name.startswith("MASKLOOP_")} | {
+            "MASKLOOP_HOME": str(home),
+            "MASKLOOP_PORT": str(self.port),
+            "MASKLOOP_LABEL_STUDIO_PORT": str(self.label_studio_port),
+            "MASKLOOP_LABEL_STUDIO": program,
+            "MASKLOOP_TRAIN_STEPS": str(STEPS),
+            "MASKLOOP_CHECKPOINT_STEPS": "10",
+            "MASKLOOP_SYNC_INTERVAL": "10",
+            "MASKLOOP_WORKER_LEASE": "8",
+            **settings,
+        }
+        self.settings = Settings(home=home, port=self.port, label_studio_port=self.label_studio_port)
+        self.url = f"http://127.0.0.1:{self.label_studio_port}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self.ls_id = 0
+
+    @property
+    def log(self) -> str:
+        """Everything that was printed so far."""
+        return (self.home / "demo-output.log").read_text(errors="replace")
+
+    def start(self) -> float:
+        """Start and wait until it says that it is ready; return the seconds that took."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        started, before = time.monotonic(), self.log.count("Ready after") if self.home_has_log() else 0
+        with open(self.home / "demo-output.log", "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "maskloop_backend", "demo"],
+                env=self.env,
+                cwd=self.home,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_for(
+            "the demo to be ready", lambda: self.log.count("Ready after") > before, READY_SECONDS, self.check_alive
+        )
+        with self.pool.read() as session:
+            self.ls_id = session.scalars(select(Project.ls_id)).one()
+        return time.monotonic() - started
+
+    def home_has_log(self) -> bool:
+        """Whether this demo was started before."""
+        return (self.home / "demo-output.log").exists()
+
+    def check_alive(self) -> None:
+        """Raise RuntimeError with the end of the log when the supervisor has ended."""
+        if self.process is None or self.process.poll() is not None:
+            raise RuntimeError(f"the demo has ended; its last words:\n{self.log[-3000:]}")
+
+    def stop(self) -> float:
+        """Press Ctrl-C; return the seconds until all processes had ended."""
+        if self.process is None or self.process.poll() is not None:
+            return 0.0
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        started = time.monotonic()
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+        psutil.wait_procs(children, timeout=10)
+        return time.monotonic() - started
+
+    @property
+    def pool(self) -> Pool:
+        """The demo's pool, opened anew."""
+        return Pool.open(self.settings)
+
+    def project(self) -> Project:
+        """The project's row as it is now."""
+        with self.pool.read() as session:
+            return session.scalars(select(Project).where(Project.ls_id == self.ls_id)).one()
+
+    def client(self, token: str | None = None) -> LabelStudio:
+        """A client of the demo's Label Studio, as its user or another."""
+        return LabelStudio(self.url, token or load_account(self.home / "demo").token)
+
+    def truth(self, name: str) -> dict[str, Mask]:
+        """The true masks of a slice."""
+        folder = self.home / "demo" / "truth"
+        return {path.name: decode_mask((path / name).read_bytes()) for path in sorted(folder.iterdir())}
+
+    def answer(self, client: LabelStudio, ls_task: int, *, parent: int | None = None) -> Annotation:
+        """Submit a task as a perfect annotator would."""
+        name = str(client.task_data(self.ls_id, [ls_task])[ls_task]["name"])
+        regions = to_regions(self.truth(name), from_name="mask", to_name="image", region_prefix=name)
+        return client.create_annotation(ls_task, regions, lead_time=5.0, parent_prediction=parent)
+
+    def labels(self, ls_task: int) -> list[Label]:
+        """All versions of all annotations of a task in the pool, oldest first."""
+        with self.pool.read() as session:
+            statement = select(Label).join(Task, Task.id == Label.task_id).where(Task.ls_id == ls_task)
+            return list(session.scalars(statement.order_by(Label.id)))
+
+    def find_processes(self, words: str) -> list[psutil.Process]:
+        """Living processes of this demo whose command line has these words."""
+        if self.process is None:
+            return []
+        found = psutil.Process(self.process.pid).children(recursive=True)
+        return [p for p in found if p.status() != psutil.STATUS_ZOMBIE and words in " ".join(p.cmdline())]
+
+
+def wait_for(
+    what: str, check: Callable[[], object], seconds: float, meanwhile: Callable[[], None] = lambda: None
+) -> float:
+    """Wait until `check` is true; return the seconds. TimeoutError naming `what` after `seconds`."""
+    started = time.monotonic()
+    while not check():
+        meanwhile()
+        if time.monotonic() - started > seconds:
+            raise TimeoutError(f"waited {seconds:g} s in vain for {what}")
+        time.sleep(0.2)
+    return time.monotonic() - started
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def make_demo(home: Path, **settings: str) -> Demo:
+    """A demo that is not started yet; the test is skipped where there is no Label Studio."""
+    program = find_program()
+    if program is None:
+        pytest.skip("no Label Studio: run `make test-slow`, or set MASKLOOP_TEST_LABEL_STUDIO")
+    return Demo(home, program, **settings)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """One running demo for the session; a test leaves it running and healthy."""
+    running = make_demo(tmp_path_factory.mktemp("demo") / "home")
+    try:
+        seconds = running.start()
+        print(f"first start: ready after {seconds:.0f} s; account {json.dumps(running.url)}")
+        yield running
+    finally:
+        running.stop()
