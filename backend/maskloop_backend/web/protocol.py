@@ -114,7 +114,7 @@ def make_router(services: Services) -> APIRouter:
     return router
 
 
-async def _parse(services: Services, data: bytes, drop: frozenset[bytes], *, depth: int) -> dict[str, Any]:
+async def _parse(services: Services, data: bytearray, drop: frozenset[bytes], *, depth: int) -> dict[str, Any]:
     if len(data) <= SMALL:
         return parse_object(data)
     return await services.threads.run(lambda: parse_object(data, drop=drop, depth=depth))
