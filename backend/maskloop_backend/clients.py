@@ -29,4 +29,4 @@ class Clients:
         try:
             return self.get(url).fetch_headers()
         except (TokenError, LabelStudioError) as error:
-            raise FetchError(url, str(error), "The image is asked for again later.") from error
+            raise FetchError(url, str(error), "The image is asked for again later.", retry=True) from error

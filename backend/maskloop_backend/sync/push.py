@@ -10,6 +10,7 @@ from sqlalchemy import and_, exists, func, select
 from sqlalchemy.orm import Session
 
 from maskloop_backend.labelstudio.client import LabelStudio
+from maskloop_backend.sync.retention import drop_empty_replies
 from maskloop_backend.web.results import Control, encode_result
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
@@ -88,6 +89,7 @@ class Pusher:
             statement = select(Task.ls_id).join(Push, Push.task_id == Task.id)
             held = set(session.scalars(statement.where(Push.version_id == version, Push.gone_at.is_(None))))
         counts = self.client.prediction_counts(project.ls_id)
+        drop_empty_replies(self.client, project.ls_id, counts)
         ids = [
             task
             for task, count in sorted(counts.items())

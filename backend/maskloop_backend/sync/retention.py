@@ -1,11 +1,13 @@
 """Old predictions leave Label Studio, but none that somebody may still need."""
 
 import logging
+from collections.abc import Mapping
 from datetime import timedelta
 
 from sqlalchemy import exists, select
 
-from maskloop_backend.labelstudio.client import LabelStudio
+from maskloop_backend.labelstudio.client import LabelStudio, PredictionCount
+from maskloop_backend.web.results import UNANSWERED, UNTRAINED
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Label, Project, Push, Task, utcnow
@@ -13,6 +15,7 @@ from maskloop_learner.settings import Settings
 
 log = logging.getLogger(__name__)
 
+EMPTY_REPLIES = frozenset({UNANSWERED, UNTRAINED})
 AT_ONCE = 50
 """Label Studio takes about 70 ms for each deletion; a look at other things must fit in between."""
 
@@ -53,3 +56,16 @@ def drop_old_predictions(pool: Pool, client: LabelStudio, project_id: int, setti
         with pool.write() as session:
             record(session, "predictions.dropped", project_id=project_id, data={"count": len(gone)})
     return len(gone)
+
+
+def drop_empty_replies(client: LabelStudio, ls_id: int, counts: Mapping[int, PredictionCount]) -> int:
+    """Delete empty replies to /predict, which Label Studio keeps as predictions; return how many.
+
+    While one stands, Label Studio does not ask for that task again.
+    """
+    tasks = {task for task, count in counts.items() if count.versions & EMPTY_REPLIES}
+    if not tasks:
+        return 0
+    tasks -= client.busy_tasks(ls_id)
+    rows = client.predictions_index(ls_id, tasks=sorted(tasks)[:AT_ONCE]) if tasks else []
+    return client.delete_predictions([row.id for row in rows if row.version in EMPTY_REPLIES])
