@@ -43,8 +43,8 @@ def start_and_die(queue: Queue, job_id: str) -> None:
         conn.zadd(registry.key, {f"{name}:{execution_id}": time.time() - 1})
 
 
-def test_abandoned_job_goes_back_a_few_times_and_then_fails_clearly(valkey: Valkey) -> None:
-    conn = valkey.connect()
+def test_abandoned_job_goes_back_a_few_times_and_then_fails_clearly(shared_valkey: Valkey) -> None:
+    conn = shared_valkey.connect()
     queue = gpu_queue(conn)
     enqueue_score(conn, "v1", DIGEST)
     for _ in range(RETRIES):
@@ -63,8 +63,8 @@ def test_abandoned_job_goes_back_a_few_times_and_then_fails_clearly(valkey: Valk
     assert 0 < conn.ttl(f"maskloop:job:{JOB}") <= 60
 
 
-def test_a_round_goes_on_before_the_others(valkey: Valkey) -> None:
-    conn = valkey.connect()
+def test_a_round_goes_on_before_the_others(shared_valkey: Valkey) -> None:
+    conn = shared_valkey.connect()
     enqueue_round(conn, 1, 1)
     enqueue_round(conn, 2, 1)
     start_and_die(training_queue(conn), "round-1-1")
@@ -74,8 +74,8 @@ def test_a_round_goes_on_before_the_others(valkey: Valkey) -> None:
     assert live_round_jobs(conn) == {1, 2}
 
 
-def test_cleaning_by_many_at_once_enqueues_a_job_once(valkey: Valkey) -> None:
-    conn = valkey.connect()
+def test_cleaning_by_many_at_once_enqueues_a_job_once(shared_valkey: Valkey) -> None:
+    conn = shared_valkey.connect()
     queue = gpu_queue(conn)
     for trial in range(10):
         job_id = score_job_id("v1", f"{trial:064x}"[::-1])
@@ -84,7 +84,7 @@ def test_cleaning_by_many_at_once_enqueues_a_job_once(valkey: Valkey) -> None:
         at_once = threading.Barrier(6)
 
         def clean_at_once(at_once: threading.Barrier = at_once) -> None:
-            mine = valkey.connect()
+            mine = shared_valkey.connect()
             mine.ping()
             at_once.wait()
             clean(mine)
@@ -99,8 +99,10 @@ def test_cleaning_by_many_at_once_enqueues_a_job_once(valkey: Valkey) -> None:
         conn.flushall()
 
 
-def test_job_taken_and_never_started_goes_back_after_a_grace(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
-    conn = valkey.connect()
+def test_job_taken_and_never_started_goes_back_after_a_grace(
+    shared_valkey: Valkey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conn = shared_valkey.connect()
     queue = gpu_queue(conn)
     enqueue_score(conn, "v1", DIGEST)
     conn.lmove(queue.key, queue.intermediate_queue_key)
@@ -119,8 +121,8 @@ def test_job_taken_and_never_started_goes_back_after_a_grace(valkey: Valkey, mon
     assert queue.job_ids == []
 
 
-def test_names_without_a_job_are_forgotten(valkey: Valkey) -> None:
-    conn = valkey.connect()
+def test_names_without_a_job_are_forgotten(shared_valkey: Valkey) -> None:
+    conn = shared_valkey.connect()
     queue = gpu_queue(conn)
     conn.rpush(queue.intermediate_queue_key, "gone")
     conn.sadd("maskloop:workers:gpu", "maskloop:worker:gone")
@@ -132,8 +134,8 @@ def test_names_without_a_job_are_forgotten(valkey: Valkey) -> None:
     assert conn.smembers("maskloop:workers") == set()
 
 
-def test_a_record_in_no_list_stops_blocking_its_id(valkey: Valkey) -> None:
-    conn = valkey.connect()
+def test_a_record_in_no_list_stops_blocking_its_id(shared_valkey: Valkey) -> None:
+    conn = shared_valkey.connect()
     enqueue_score(conn, "v1", DIGEST)
     conn.delete(gpu_queue(conn).key)  # a crash at a bad moment
     enqueue_score(conn, "v2", DIGEST)
@@ -145,8 +147,8 @@ def test_a_record_in_no_list_stops_blocking_its_id(valkey: Valkey) -> None:
     assert gpu_queue(conn).job_ids == [score_job_id("v2", DIGEST), JOB]
 
 
-def test_failures_are_forgotten_in_time(valkey: Valkey) -> None:
-    conn = valkey.connect()
+def test_failures_are_forgotten_in_time(shared_valkey: Valkey) -> None:
+    conn = shared_valkey.connect()
     queue = gpu_queue(conn)
     job = MaskloopJob.create(
         "maskloop_queue.jobs.score_image", args=("v1", DIGEST, None), connection=conn, serializer="json", id="x"
@@ -162,9 +164,9 @@ def test_failures_are_forgotten_in_time(valkey: Valkey) -> None:
     wait_until("forgotten", forgotten, 5)
 
 
-def test_a_job_whose_first_worker_died_ends_when_it_is_done(valkey: Valkey) -> None:
+def test_a_job_whose_first_worker_died_ends_when_it_is_done(shared_valkey: Valkey) -> None:
     """RQ 3.0.0 itself takes it for failed, and runs it again."""
-    conn = valkey.connect()
+    conn = shared_valkey.connect()
     queue = gpu_queue(conn)
     queue.enqueue_call(
         "maskloop_queue.jobs.score_image",

@@ -27,8 +27,8 @@ DIGEST = "ab" * 32
 OTHER = "cd" * 32
 
 
-def test_every_key_has_our_prefix_and_no_payload_is_pickled(valkey: Valkey) -> None:
-    conn = valkey.connect()
+def test_every_key_has_our_prefix_and_no_payload_is_pickled(shared_valkey: Valkey) -> None:
+    conn = shared_valkey.connect()
     enqueue_score(conn, "v1", DIGEST)
     enqueue_round(conn, 1, 1)
     assert {key.split(b":")[0].decode() for key in conn.scan_iter()} == {KEY_PREFIX}
@@ -54,16 +54,16 @@ def test_neither_queues_nor_jobs_import_torch() -> None:
     subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": FLOORS}, check=True)
 
 
-def test_one_job_for_one_image_and_version(valkey: Valkey) -> None:
-    conn = valkey.connect()
+def test_one_job_for_one_image_and_version(shared_valkey: Valkey) -> None:
+    conn = shared_valkey.connect()
     assert enqueue_score(conn, "v1", DIGEST)
     assert not enqueue_score(conn, "v1", DIGEST)
     assert enqueue_score(conn, "v2", DIGEST)
     assert gpu_queue(conn).count == 2
 
 
-def test_who_waits_overtakes(valkey: Valkey) -> None:
-    conn = valkey.connect()
+def test_who_waits_overtakes(shared_valkey: Valkey) -> None:
+    conn = shared_valkey.connect()
     for digest in (DIGEST, OTHER):
         enqueue_score(conn, "v1", digest)
     assert enqueue_score(conn, "v2", DIGEST, deadline=2e9, front=True)
@@ -71,8 +71,8 @@ def test_who_waits_overtakes(valkey: Valkey) -> None:
     assert gpu_queue(conn).job_ids == [score_job_id(*at) for at in (("v1", OTHER), ("v2", DIGEST), ("v1", DIGEST))]
 
 
-def test_what_failed_is_tried_again_at_once_only_for_who_waits(valkey: Valkey) -> None:
-    conn = valkey.connect()
+def test_what_failed_is_tried_again_at_once_only_for_who_waits(shared_valkey: Valkey) -> None:
+    conn = shared_valkey.connect()
     enqueue_score(conn, "v1", DIGEST)
     queue = gpu_queue(conn)
     queue.pop_job_id()
@@ -87,13 +87,13 @@ def test_what_failed_is_tried_again_at_once_only_for_who_waits(valkey: Valkey) -
     assert pending_jobs(conn)["gpu"] == {"queued": 1, "started": 0, "failed": 0, "workers": 0}
 
 
-def test_an_id_that_redis_or_rq_would_misread_is_refused(valkey: Valkey) -> None:
+def test_an_id_that_redis_or_rq_would_misread_is_refused(shared_valkey: Valkey) -> None:
     with pytest.raises(ValueError, match="version 'v:1'"):
-        enqueue_score(valkey.connect(), "v:1", DIGEST)
+        enqueue_score(shared_valkey.connect(), "v:1", DIGEST)
 
 
-def test_only_our_functions_are_enqueued(valkey: Valkey) -> None:
-    conn = valkey.connect()
+def test_only_our_functions_are_enqueued(shared_valkey: Valkey) -> None:
+    conn = shared_valkey.connect()
     with pytest.raises(JobRefused, match=r"os\.system"):
         gpu_queue(conn).enqueue("os.system", "true")
     with pytest.raises(JobRefused, match=r"posix\.system"):
@@ -101,8 +101,8 @@ def test_only_our_functions_are_enqueued(valkey: Valkey) -> None:
     assert not list(conn.scan_iter(f"{KEY_PREFIX}:job:*"))
 
 
-def test_callbacks_and_webhooks_of_a_stored_job_are_dropped(valkey: Valkey) -> None:
-    conn = valkey.connect()
+def test_callbacks_and_webhooks_of_a_stored_job_are_dropped(shared_valkey: Valkey) -> None:
+    conn = shared_valkey.connect()
     enqueue_score(conn, "v1", DIGEST)
     key = f"{KEY_PREFIX}:job:{score_job_id('v1', DIGEST)}"
     hook = '[{"url": "http://169.254.169.254/", "job_status": "failed"}]'
@@ -117,15 +117,15 @@ def test_callbacks_and_webhooks_of_a_stored_job_are_dropped(valkey: Valkey) -> N
     assert job.webhooks == []
 
 
-def test_a_damaged_job_is_no_job(valkey: Valkey) -> None:
-    conn = valkey.connect()
+def test_a_damaged_job_is_no_job(shared_valkey: Valkey) -> None:
+    conn = shared_valkey.connect()
     enqueue_score(conn, "v1", DIGEST)
     conn.hset(f"{KEY_PREFIX}:job:{score_job_id('v1', DIGEST)}", "status", "nonsense")
     assert fetch(conn, score_job_id("v1", DIGEST)) is None
 
 
-def test_rounds_are_live_until_their_job_is_gone(valkey: Valkey) -> None:
-    conn = valkey.connect()
+def test_rounds_are_live_until_their_job_is_gone(shared_valkey: Valkey) -> None:
+    conn = shared_valkey.connect()
     assert enqueue_round(conn, 7, 1)
     assert not enqueue_round(conn, 7, 1)
     assert enqueue_round(conn, 8, 2)
@@ -141,7 +141,7 @@ def test_rounds_are_live_until_their_job_is_gone(valkey: Valkey) -> None:
     assert enqueue_round(conn, 7, 1)
 
 
-def test_counting_cleans_nothing_up(valkey: Valkey) -> None:
-    conn = valkey.connect()
+def test_counting_cleans_nothing_up(shared_valkey: Valkey) -> None:
+    conn = shared_valkey.connect()
     conn.zadd(Queue("gpu", connection=conn).started_job_registry.key, {"lost:1": 1})
     assert pending_jobs(conn)["gpu"]["started"] == 1

@@ -98,7 +98,7 @@ def test_gpu_worker_finishes_its_job_on_sigterm(workers: Workers, gpu: Queue) ->
 
 def test_lease_lasts_with_progress_and_ends_without(workers: Workers, gpu: Queue) -> None:
     workers.start("gpu")
-    workers.put(gpu, "busy", 3 * LEASE)
+    workers.put(gpu, "busy", 1.75 * LEASE)
     workers.wait("end", cleaning=True)
     assert len(workers.notes("start")) == 1
     # Without progress it is given to another worker, while the first one still hangs.

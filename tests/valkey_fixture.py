@@ -75,3 +75,20 @@ def valkey(tmp_path: Path) -> Iterator[Valkey]:
     server.start()
     yield server
     server.stop(signal.SIGKILL)
+
+
+@pytest.fixture(scope="session")
+def _valkey_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Valkey]:
+    server = Valkey(tmp_path_factory.mktemp("valkey") / "home")
+    yield server
+    server.stop(signal.SIGKILL)
+
+
+@pytest.fixture
+def shared_valkey(_valkey_of_session: Valkey) -> Valkey:
+    """A running, empty Valkey: quicker than `valkey`, for tests that do not mind whose home it is in."""
+    server = _valkey_of_session
+    if server.process is None or server.process.poll() is not None:
+        server.start()
+    server.connect().flushall()
+    return server

@@ -120,11 +120,11 @@ class Workers:
 
 
 @pytest.fixture
-def workers(valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
+def workers(shared_valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workers]:
     """Workers with extra jobs, and a lease of two seconds."""
     for name, job in EXTRA.items():
         monkeypatch.setitem(JOBS, name, job)
-    found = Workers(valkey, tmp_path)
+    found = Workers(shared_valkey, tmp_path)
     yield found
     found.close()
 

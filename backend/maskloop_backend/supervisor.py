@@ -63,7 +63,7 @@ class Supervisor:
 
         HomeBusy when another supervisor serves this home folder.
         """
-        with _hold(self.home):
+        with hold_home(self.home):
             output = Output(self._log_path, self._names, self._terminal)
             before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
             before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_signal)
@@ -111,7 +111,7 @@ class Supervisor:
 
 
 @contextmanager
-def _hold(home: Path) -> Iterator[None]:
+def hold_home(home: Path) -> Iterator[None]:
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(home / "maskloop.lock", "a+") as lock:
         try:
