@@ -1,3 +1,10 @@
 """Fixtures that every test file may use; each kind lives in a module of its own."""
 
-pytest_plugins = ["pool_fixture", "valkey_fixture", "worker_fixture", "web_fixture", "labelstudio_fixture", "demo_fixture"]
+pytest_plugins = [
+    "pool_fixture",
+    "valkey_fixture",
+    "worker_fixture",
+    "web_fixture",
+    "labelstudio_fixture",
+    "demo_fixture",
+]

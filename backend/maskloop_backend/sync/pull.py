@@ -8,9 +8,9 @@ from datetime import timedelta
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
+from maskloop_backend.intake import HeadersFor, IntakeError, Wanted, take_in
 from maskloop_backend.labelstudio.client import LabelStudio, TaskRow
 from maskloop_backend.sync.annotations import current_labels, drop_annotations, is_stale, take_annotation
-from maskloop_backend.web.intake import HeadersFor, IntakeError, Wanted, take_in
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Image, Project, Task, utcnow

@@ -10,8 +10,8 @@ from sqlalchemy import and_, exists, func, select
 from sqlalchemy.orm import Session
 
 from maskloop_backend.labelstudio.client import LabelStudio
+from maskloop_backend.results import Control, encode_result
 from maskloop_backend.sync.retention import drop_empty_replies
-from maskloop_backend.web.results import Control, encode_result
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import scores_of

@@ -7,7 +7,7 @@ from datetime import timedelta
 from sqlalchemy import exists, select
 
 from maskloop_backend.labelstudio.client import LabelStudio, PredictionCount
-from maskloop_backend.web.results import UNANSWERED, UNTRAINED
+from maskloop_backend.results import UNANSWERED, UNTRAINED
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Label, Project, Push, Task, utcnow

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from maskloop_backend.results import Control, ResultCache, encode_result
 from maskloop_backend.web.asked import Asked
-from maskloop_backend.web.results import Control, ResultCache, encode_result
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import current_version, find_project, predictions_for, scores_of
 from maskloop_learner.pool.schema import Project, Task, utcnow

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from maskloop_backend.credentials import Credentials
+from maskloop_backend.intake import HeadersFor
 from maskloop_backend.web.auth import BasicAuth
 from maskloop_backend.web.errors import install_handlers
 from maskloop_backend.web.hints import Hints
-from maskloop_backend.web.intake import HeadersFor
 from maskloop_backend.web.metrics import Measured, Metrics
 from maskloop_backend.web.predict import Predictor
 from maskloop_backend.web.protocol import Services, make_router

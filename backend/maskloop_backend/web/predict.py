@@ -6,10 +6,10 @@ from typing import Any
 
 import redis
 
+from maskloop_backend.intake import HeadersFor, IntakeError, Wanted, take_in
+from maskloop_backend.results import UNANSWERED, UNTRAINED, empty_result
 from maskloop_backend.web.answers import Answers, Served
 from maskloop_backend.web.asked import Asked, give_up, log_reasons, read_task
-from maskloop_backend.web.intake import HeadersFor, IntakeError, Wanted, take_in
-from maskloop_backend.web.results import UNANSWERED, UNTRAINED, empty_result
 from maskloop_backend.web.threads import Threads
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.store import StoreError

@@ -12,12 +12,12 @@ from sqlalchemy import select
 from starlette.responses import JSONResponse, Response
 
 from maskloop_backend.labelstudio.peer import PROJECT_HEADER
+from maskloop_backend.results import UNTRAINED
 from maskloop_backend.web.bodies import SMALL, parse_object, read_body
 from maskloop_backend.web.errors import WebError
 from maskloop_backend.web.hints import Hints
 from maskloop_backend.web.metrics import Metrics
 from maskloop_backend.web.predict import Predictor
-from maskloop_backend.web.results import UNTRAINED
 from maskloop_backend.web.threads import Threads
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import current_version, find_project

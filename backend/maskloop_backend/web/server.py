@@ -13,8 +13,8 @@ import uvicorn
 
 from maskloop_backend.clients import Clients
 from maskloop_backend.credentials import CredentialsError, load_credentials
+from maskloop_backend.intake import HeadersFor
 from maskloop_backend.web.app import create_app
-from maskloop_backend.web.intake import HeadersFor
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.settings import Settings
 
