@@ -238,3 +238,23 @@ def test_version_follows_everything_that_changes_a_mask(pool: Pool, settings: Se
             seen.append(refresh_version(session, project, settings))
     assert seen[0] == seen[2] == version
     assert seen[1] != version
+
+
+def test_two_labels_of_one_image_are_not_new_for_ever(pool: Pool, settings: Settings) -> None:
+    """A label that a newer one of the same image hides starts no training; the one left after a deletion does."""
+    settings.trigger_labels = 2
+    project = add_project(pool)
+    for n in (1, 2, 3):
+        for twin in (10 * n, 10 * n + 1):
+            add_label(pool, add_task(pool, project, twin, data=png_bytes(n)), minute=twin)
+    first = start_due_round(pool, project, settings)
+    assert first is not None
+    end_round(pool, first, "promoted")
+    with pool.read() as session:
+        assert new_labels(session, project) == 0
+    assert start_due_round(pool, project, settings) is None
+    with pool.write() as session:
+        labels = session.scalars(select(Label).order_by(Label.ls_updated_at.desc())).all()
+        labels[0].current = False
+    with pool.read() as session:
+        assert new_labels(session, project) == 1

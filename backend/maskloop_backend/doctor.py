@@ -188,7 +188,7 @@ def _labels(session: Session, project: Project) -> Iterator[Finding]:
 
 def _model(session: Session, project: Project) -> Iterator[Finding]:
     last = session.scalar(select(Round).where(Round.project_id == project.id).order_by(Round.id.desc()).limit(1))
-    if last is not None and last.failures:
+    if last is not None and (last.state == "failed" or (last.failures and last.ended_at is None)):
         yield Finding("problem", f"Training round {last.id} is {last.state}: {last.reason}", "See the log.")
     elif last is not None:
         yield Finding("ok", f"Training round {last.id} is {last.state}" + (f": {last.reason}" if last.reason else ""))

@@ -8,9 +8,8 @@ from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import usable_labels
 from maskloop_learner.pool.schema import Project, Round, Snapshot, TrainRequest, utcnow
-from maskloop_learner.pool.snapshot import NoLabels, freeze_snapshot
+from maskloop_learner.pool.snapshot import NoLabels, freeze_snapshot, newest_labels
 from maskloop_learner.settings import Settings
 
 ACTIVE = ("queued", "running")
@@ -44,7 +43,8 @@ def new_labels(session: Session, project_id: int) -> int:
         .limit(1)
     )
     seen = set(session.scalar(statement) or ())
-    return sum(label.id not in seen for label in usable_labels(session, project_id))
+    # Only what a snapshot would hold: a label that a newer one of the same image hides would count for ever.
+    return sum(label.id not in seen for label, _ in newest_labels(session, project_id).values())
 
 
 def cron_is_due(expression: str, *, since: datetime, now: datetime) -> bool:

@@ -102,6 +102,8 @@ class Sync:
             busy |= work.enqueue_rounds(self.pool, self.conn, project.id, self.settings)
         except (redis.RedisError, ValkeyError) as error:
             log.warning("project %d: nothing can be enqueued: %s", project.ls_id, error)
+        except OperationalError as error:
+            log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
         return busy
 
     def _exchange(self, project: Project, *, look: bool) -> bool:
@@ -126,22 +128,22 @@ class Sync:
                 pusher.withdraw(project.id, pulled.replaced)
             if full and version:
                 pusher.recheck(project.id, version)
+        # A person may be waiting for what is pushed next, so images and predictions take turns.
         fetched = puller.take_images(project.id)
-        if version is not None:
-            # A person may be waiting for what was just pushed, so images and predictions take turns.
-            pusher.push(project.id, version)
-            with self.pool.read() as session:
-                unfinished = work.waiting_tasks(session, project.id, version) + work.new_images(session, project.id)
-                served = session.get_one(Project, project.id).served_version
-            if served == version:
-                if look:
-                    pusher.switch(project.id, version)
-            elif not unfinished:
-                pusher.switch(project.id, version)
-            if time.monotonic() >= self._retention_at.get(project.id, 0.0):
-                self._retention_at[project.id] = time.monotonic() + RETENTION_EVERY
-                drop_old_predictions(self.pool, client, project.id, self.settings)
-        return fetched > 0
+        if version is None:
+            return fetched > 0
+        with self.pool.read() as session:
+            # Counted before the push: what is scored meanwhile is not in Label Studio yet.
+            unfinished = work.waiting_tasks(session, project.id, version) + work.new_images(session, project.id)
+            served = session.get_one(Project, project.id).served_version
+        complete = pusher.push(project.id, version)
+        if look if served == version else complete and not unfinished:
+            pusher.switch(project.id, version)
+        # Right after a look: an annotation that is not in the pool yet may need its parent.
+        if look and time.monotonic() >= self._retention_at.get(project.id, 0.0):
+            self._retention_at[project.id] = time.monotonic() + RETENTION_EVERY
+            drop_old_predictions(self.pool, client, project.id, self.settings)
+        return fetched > 0 or not complete
 
     def _note_error(self, project: Project, message: str) -> None:
         log.warning("project %d: %s", project.ls_id, message)

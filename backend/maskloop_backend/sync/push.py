@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 TASKS_AT_ONCE = 100
 BYTES_AT_ONCE = 8_000_000
 """Of JSON in one request: Label Studio holds a multiple of it in memory."""
+SECONDS_AT_ONCE = 10.0
+"""Of pushing before labels are looked for again: a large pool takes many minutes."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,9 @@ class Pusher:
     def __init__(self, *, pool: Pool, client: LabelStudio, beat: Callable[[], None]) -> None:
         self.pool, self.client, self.beat = pool, client, beat
 
-    def push(self, project_id: int, version: str) -> int:
-        """Push what is scored and not in Label Studio yet; return how many predictions went out."""
-        pushed = 0
+    def push(self, project_id: int, version: str) -> bool:
+        """Push what is scored and not in Label Studio yet, for a while; return whether all of it is there now."""
+        end = time.monotonic() + SECONDS_AT_ONCE
         while ready := self._ready(project_id, version):
             with self.pool.read() as session:
                 project = session.get_one(Project, project_id)
@@ -50,14 +53,15 @@ class Pusher:
             for rows in self._chunks(project, missing):
                 self.beat()
                 sent = self.client.import_predictions(project.ls_id, rows)
-                pushed += sent.created
                 if sent.unknown_tasks:
                     self._note_deleted(project, sent.unknown_tasks)
             # Label Studio does not say which ids it gave, and may have saved a reply to /predict meanwhile.
             after = self.adopt(project, version, [item.ls_id for item in ready])
             if not after:
                 break  # nothing arrived: the tasks are gone there, which the next full check finds
-        return pushed
+            if time.monotonic() > end:
+                return False
+        return True
 
     def adopt(self, project: Project, version: str, ls_ids: Sequence[int]) -> set[int]:
         """Note the ids of these tasks' predictions of a version, delete doubles; return the tasks that have one."""
@@ -78,8 +82,12 @@ class Pusher:
             for ls_id, doubles in found.items():
                 prediction_id, score = doubles[0]
                 key = {"ls_prediction_id": prediction_id, "project_id": project.id}
-                if ls_id in ids and session.get(Push, key) is None:
+                if ls_id not in ids:
+                    continue
+                if (push := session.get(Push, key)) is None:
                     session.add(Push(**key, task_id=ids[ls_id], version_id=version, score=score))
+                else:
+                    push.gone_at = None
         return set(found)
 
     def recheck(self, project_id: int, version: str) -> None:

@@ -54,6 +54,20 @@ def extend_validation(digests: Iterable[str], frozen: Sequence[str], *, share: f
     return sorted([*chosen, *new[: max(0, target - len(chosen))]])
 
 
+def newest_labels(session: Session, project_id: int) -> dict[str, tuple[Label, Task]]:
+    """Image digest -> the label to learn from, with its task: the newest of an image with several."""
+    labels = sorted(usable_labels(session, project_id), key=lambda row: (row.ls_updated_at, row.id))
+    labelled = select(Label.task_id).where(Label.current, ~Label.deleted)
+    statement = select(Task).where(Task.project_id == project_id, Task.id.in_(labelled))
+    tasks = {task.id: task for task in session.scalars(statement)}
+    newest: dict[str, tuple[Label, Task]] = {}
+    for label in labels:
+        task = tasks[label.task_id]
+        if task.image_digest is not None:
+            newest[task.image_digest] = (label, task)
+    return newest
+
+
 def freeze_snapshot(pool: Pool, project_id: int, *, share: float) -> int:
     """Freeze the labels of today; return the snapshot's id. Raises NoLabels when there are none.
 
@@ -61,11 +75,7 @@ def freeze_snapshot(pool: Pool, project_id: int, *, share: float) -> int:
     """
     with pool.read() as session:
         project = session.get_one(Project, project_id)
-        latest: dict[str, tuple[Label, Task]] = {}
-        for label in sorted(usable_labels(session, project_id), key=lambda row: (row.ls_updated_at, row.id)):
-            task = session.get_one(Task, label.task_id)
-            if task.image_digest is not None:
-                latest[task.image_digest] = (label, task)
+        latest = newest_labels(session, project_id)
         if not latest:
             raise NoLabels(f"project {project.title or project.ls_id!r} has no label to learn from; submit some first")
         frozen = _frozen_validation(pool, session, project_id)
