@@ -112,6 +112,7 @@ class Supervisor:
 
 @contextmanager
 def hold_home(home: Path) -> Iterator[None]:
+    """Be the only supervisor of this home folder. HomeBusy, naming the other process, when there is one."""
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(home / "maskloop.lock", "a+") as lock:
         try:

@@ -18,7 +18,8 @@ TAKEN_GRACE = 10.0
 """Seconds a job may be between the queue and the list of started ones before it counts as lost."""
 SWEEP_EVERY = 60
 """Seconds between two searches for jobs that are in no list at all."""
-_LOCK_SECONDS = 60
+_LOCK_SECONDS = 15
+"""Far more than one clean-up takes; so long a killed one keeps others waiting."""
 # In one step, so that a worker that starts the job just now and this clean-up cannot both have it.
 _GIVE_BACK = "if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('LPUSH', KEYS[2], ARGV[1]) end"
 
