@@ -17,8 +17,8 @@ from valkey_fixture import Valkey, wait_until
 from web_fixture import Hand, add_prediction, add_version, queued, serving
 
 from maskloop_backend.masks.regions import from_regions
+from maskloop_backend.results import ResultCache
 from maskloop_backend.web import predict
-from maskloop_backend.web.results import ResultCache
 from maskloop_learner.pool.masks import decode_mask
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Image, Prediction, Project, Score, Task, utcnow
@@ -150,6 +150,19 @@ def test_a_new_version_is_not_answered_from_the_old_ones_cache(
     add_prediction(pool, "v2", row(pool, 5).image_digest or "", uncertainty=0.5)
     result = ask(serve_web, task(5))[0]
     assert (result["model_version"], result["score"]) == ("v2", 0.5)
+
+
+def test_the_served_version_answers_while_the_new_one_is_made(
+    serve_web: httpx.Client, pool: Pool, project: int, valkey: Valkey
+) -> None:
+    scored(pool, project, 5)
+    add_version(pool, project, add_model(pool, project, b"other"), "v2")
+    with pool.write() as session:
+        session.execute(update(Project).values(served_version="v1"))
+    assert ask(serve_web, task(5))[0]["model_version"] == "v1"
+    assert queued(valkey.connect()) == []
+    add_prediction(pool, "v2", row(pool, 5).image_digest or "")
+    assert ask(serve_web, task(5))[0]["model_version"] == "v2"
 
 
 def test_three_hundred_tasks_in_one_request_in_order(serve_web: httpx.Client, pool: Pool, project: int) -> None:

@@ -1,6 +1,6 @@
 """What the pool can answer at once: the images of tasks, and replies out of stored predictions."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -36,7 +36,10 @@ class Answers:
         self.cache = ResultCache(CACHE_BYTES)
 
     def begin(self, project_ls_id: int, asked: list[Asked]) -> Served | None:
-        """Find the project, the tasks' images and the replies that are there; None for an unknown project."""
+        """Find the project, the tasks' images and the replies that are there; None for an unknown project.
+
+        An image that the current version has not predicted yet is answered with the version that Label Studio serves.
+        """
         with self.pool.read() as session:
             project = find_project(session, project_ls_id)
             if project is None:
@@ -49,9 +52,12 @@ class Answers:
                 Control(names["from_name"], names["to_name"]),
                 current_version(session, project.id),
             )
+            before = project.served_version
             if served.version is not None:
                 self._find_images(session, project, [item for item in asked if item.open])
         self.collect(served, asked)
+        # While a new champion's masks are made, the one before answers: nobody waits for them.
+        self.collect(replace(served, version=before), asked)
         return served
 
     def _find_images(self, session: Session, project: Project, asked: list[Asked]) -> None:
