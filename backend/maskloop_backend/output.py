@@ -17,7 +17,11 @@ _COLOURS = (36, 33, 32, 35, 34, 96, 93, 92, 95, 94)
 class Output:
     """The one place where lines go. Safe to use from several threads."""
 
-    def __init__(self, log_path: Path, names: list[str], terminal: TextIO | None = None) -> None:
+    def __init__(
+        self, log_path: Path, names: list[str], terminal: TextIO | None = None, quiet: frozenset[str] = frozenset()
+    ) -> None:
+        """`names`: of all processes; those in `quiet` are written to the log alone."""
+        self._quiet = quiet
         log_path.parent.mkdir(parents=True, exist_ok=True)
         # Lines may name patients' files: for the owner's eyes only.
         os.close(os.open(log_path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600))
@@ -33,6 +37,8 @@ class Output:
         """One line of the process `name`."""
         prefix = name.ljust(self._width)
         self._file.emit(logging.makeLogRecord({"msg": f"{prefix} | {line}", "levelno": logging.INFO}))
+        if name in self._quiet:
+            return
         shown = f"\x1b[{self._colour[name]}m{prefix} |\x1b[0m {line}" if name in self._colour else f"{prefix} | {line}"
         with self._lock:
             if self._terminal is None:

@@ -28,7 +28,9 @@ def list_services(settings: Settings, label_studio: tuple[Path, Account] | None 
         program, account = label_studio
         folder = settings.home / "demo"
         environment = label_studio_environment(settings, folder, account)
-        services.append(Service("labelstudio", label_studio_command(program, settings), env=environment, foreign=True))
+        services.append(
+            Service("labelstudio", label_studio_command(program, settings), env=environment, foreign=True, quiet=True)
+        )
     services.append(Service("web", _command("web"), after=first))
     services.append(Service("sync", _command("sync"), after=first, beat=_beat(settings, "sync")))
     for kind, count in (("gpu", settings.gpu_workers), ("training", settings.training_workers)):

@@ -33,6 +33,8 @@ class Service:
     """Whether the running process can be used; None: as soon as it has started. Must answer within a second."""
     beat: Path | None = None
     """The file by which the process shows life; None: it is not watched for hanging."""
+    quiet: bool = False
+    """Its lines go to the log alone, not to the terminal."""
     foreign: bool = False
     """Not one of our programs: it is started through one that has it die with the supervisor."""
 

@@ -64,7 +64,8 @@ class Supervisor:
         HomeBusy when another supervisor serves this home folder.
         """
         with hold_home(self.home):
-            output = Output(self._log_path, self._names, self._terminal)
+            quiet = frozenset(service.name for service in self._services if service.quiet)
+            output = Output(self._log_path, self._names, self._terminal, quiet)
             before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
             before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._on_signal)
             children = [Supervised(service, output, hang_timeout=self._hang_timeout) for service in self._services]

@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 
 BUSY_PAUSE = 1.0
 """Seconds between two steps while something is under way."""
+LOOK_PAUSE = 1.0
 CLEAN_EVERY = 5.0
 RETENTION_EVERY = 60.0
 
@@ -70,6 +71,7 @@ class Sync:
         self.beat = Beat.of_process()
         self.clients = Clients(settings.home)
         self._look_at: dict[int, float] = {}
+        self._looked_at: dict[int, float] = {}
         self._retention_at: dict[int, float] = {}
         self._clean_at = 0.0
 
@@ -89,8 +91,13 @@ class Sync:
     def step(self, project: Project, *, woken: bool = False) -> bool:
         """Bring one project a step further; return whether more is to be done right away."""
         busy = False
+        if woken:
+            # A flood of webhooks makes for one look a second, not for one each.
+            soonest = self._looked_at.get(project.id, 0.0) + LOOK_PAUSE
+            self._look_at[project.id] = min(self._look_at.get(project.id, 0.0), soonest)
         try:
-            busy = self._exchange(project, look=woken or time.monotonic() >= self._look_at.get(project.id, 0.0))
+            look = time.monotonic() >= self._look_at.get(project.id, 0.0)
+            busy = self._exchange(project, look=look) or (woken and not look)
         except (LabelStudioError, TokenError) as error:
             self._look_at[project.id] = time.monotonic() + self.settings.sync_interval
             self._note_error(project, str(error))
@@ -118,6 +125,7 @@ class Sync:
         pusher = Pusher(pool=self.pool, client=client, beat=self.beat.touch)
         version = work.follow_settings(self.pool, project.id, self.settings)
         if look:
+            self._looked_at[project.id] = time.monotonic()
             last = project.checked_at
             full = last is None or (utcnow() - last).total_seconds() >= self.settings.full_check_interval
             pulled = puller.pull(project.id, full=full)
