@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from labelstudio_fixture import find_program
+from labelstudio_fixture import LabelStudioServer, find_program
 from sqlalchemy import select
 
 from maskloop_backend.demo.host import load_account
@@ -20,7 +22,8 @@ from maskloop_backend.labelstudio.client import Annotation, LabelStudio
 from maskloop_backend.masks.regions import to_regions
 from maskloop_learner.pool.masks import Mask, decode_mask
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Label, Project, Task
+from maskloop_learner.pool.queries import Ranked, current_version, ranking
+from maskloop_learner.pool.schema import Label, Project, Round, Task
 from maskloop_learner.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,7 +46,11 @@ class Demo:
             "MASKLOOP_TRAIN_STEPS": str(STEPS),
             "MASKLOOP_CHECKPOINT_STEPS": "10",
             "MASKLOOP_SYNC_INTERVAL": "10",
+            "MASKLOOP_FULL_CHECK_INTERVAL": "20",
             "MASKLOOP_WORKER_LEASE": "8",
+            "MASKLOOP_SAMPLES": "8",
+            # So few steps may end below the champion: the gate has tests of its own.
+            "MASKLOOP_GATE_MARGIN": "0.5",
             **settings,
         }
         self.settings = Settings(home=home, port=self.port, label_studio_port=self.label_studio_port)
@@ -96,9 +103,9 @@ class Demo:
         psutil.wait_procs(children, timeout=10)
         return time.monotonic() - started
 
-    @property
+    @cached_property
     def pool(self) -> Pool:
-        """The demo's pool, opened anew."""
+        """The demo's pool."""
         return Pool.open(self.settings)
 
     def project(self) -> Project:
@@ -117,9 +124,71 @@ class Demo:
 
     def answer(self, client: LabelStudio, ls_task: int, *, parent: int | None = None) -> Annotation:
         """Submit a task as a perfect annotator would."""
-        name = str(client.task_data(self.ls_id, [ls_task])[ls_task]["name"])
-        regions = to_regions(self.truth(name), from_name="mask", to_name="image", region_prefix=name)
+        regions = self.regions(client, ls_task)
         return client.create_annotation(ls_task, regions, lead_time=5.0, parent_prediction=parent)
+
+    def regions(self, client: LabelStudio, ls_task: int) -> list[dict[str, Any]]:
+        """The true masks of a task as an annotation's result, one region per label."""
+        name = str(client.task_data(self.ls_id, [ls_task])[ls_task]["name"])
+        return to_regions(self.truth(name), from_name="mask", to_name="image", region_prefix=name)
+
+    def new_user(self, email: str) -> LabelStudio:
+        """A client of a new annotator, who comes by the invite link."""
+        account = load_account(self.home / "demo")
+        server = LabelStudioServer(self.url, self.home, "", {}, process=None, token=account.token)  # type: ignore[arg-type]
+        return self.client(server.new_user(email))
+
+    def command(self, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Run `maskloop ...` for this demo."""
+        command = [sys.executable, "-m", "maskloop_backend", *words]
+        return subprocess.run(command, env=self.env, cwd=self.home, capture_output=True, text=True, check=False)
+
+    def ranking(self) -> list[Ranked]:
+        """The pool's unlabelled tasks under the champion, the most uncertain first."""
+        with self.pool.read() as session:
+            return ranking(session, self.project().id, self.version())
+
+    def version(self) -> str:
+        """The prediction version that should be served."""
+        with self.pool.read() as session:
+            return current_version(session, self.project().id) or ""
+
+    def rounds(self) -> list[Round]:
+        """All rounds, oldest first."""
+        with self.pool.read() as session:
+            return list(session.scalars(select(Round).order_by(Round.id)))
+
+    def unsettled(self) -> list[str]:
+        """What is not as it should be in the end; empty when the loop has come to rest."""
+        client, version = self.client(), self.version()
+        with self.pool.read() as session:
+            broken = set(session.scalars(select(Task.ls_id).where(Task.state == "failed")))
+        found = [f"round {row.id} is {row.state}" for row in self.rounds() if row.ended_at is None]
+        served = client.project(self.ls_id).model_version
+        if served != version:
+            found.append(f"{served} is served instead of {version}")
+        predictions: dict[int, list[float | None]] = {}
+        pairs: list[tuple[int, str]] = []
+        for row in client.predictions_index(self.ls_id):
+            pairs.append((row.task, row.version))
+            if row.version == version:
+                predictions.setdefault(row.task, []).append(row.score)
+        found += [f"task and version {pair} have a double" for pair in set(pairs) if pairs.count(pair) > 1]
+        for task in client.changed_tasks(self.ls_id, None).tasks:
+            scores = predictions.get(task.id, [])
+            unlabelled = task.id not in broken and all(head.cancelled for head in task.annotations)
+            if unlabelled and (len(scores) != 1 or scores[0] is None):
+                found.append(f"task {task.id} has scores {scores} of {version}")
+        return found
+
+    def settle(self, seconds: float = 240.0) -> float:
+        """Wait until the loop has come to rest; return the seconds. TimeoutError names what has not."""
+        started = time.monotonic()
+        while left := self.unsettled():
+            if time.monotonic() - started > seconds:
+                raise TimeoutError(f"not at rest after {seconds:g} s: {'; '.join(left[:5])}")
+            time.sleep(1.0)
+        return time.monotonic() - started
 
     def labels(self, ls_task: int) -> list[Label]:
         """All versions of all annotations of a task in the pool, oldest first."""

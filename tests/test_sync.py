@@ -254,11 +254,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: Peer
 
     def do_GET(self) -> None:
+        rows: list[dict[str, Any]] = []
         if "locks" in self.path:
             rows = [{"id": task} for task in self.server.locked]
-        elif "draft_exists" in self.path:
-            rows = []
-        else:
+        elif "draft_exists" not in self.path:
             tasks = {task for task, _ in self.server.predictions.values()}
             rows = [{"id": task, "predictions": self._predictions(task)} for task in sorted(tasks)]
         body = json.dumps({"tasks": rows}).encode()
