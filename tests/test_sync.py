@@ -101,7 +101,8 @@ def test_the_parent_survives_its_deletion_in_label_studio(pool: Pool) -> None:
     assert not take(pool, task, annotation(0, parent_prediction=None))
     assert take(pool, task, annotation(1, box=6, parent_prediction=None))
     drop_annotations(pool, project, task, [31])
-    assert [row.parent_prediction for row in versions(pool)] == [77, 77, 77]
+    assert take(pool, task, annotation(2, parent_prediction=None)), "Label Studio gave its number to another one"
+    assert [row.parent_prediction for row in versions(pool)] == [77, 77, 77, None]
 
 
 def test_an_annotation_that_cannot_be_learnt_from_is_kept_with_the_reason(pool: Pool) -> None:

@@ -55,7 +55,8 @@ def take_annotation(
         before = _newest(session, task.id, row.ls_annotation_id)
         if before is not None:
             # Label Studio blanks the parent when the prediction is deleted: what the annotator saw stays known.
-            row.parent_prediction = row.parent_prediction or before.parent_prediction
+            if not before.deleted:  # else another annotation that got the same number
+                row.parent_prediction = row.parent_prediction or before.parent_prediction
             if before.current and _same(before, row):
                 return False
             before.current, row.version = False, before.version + 1

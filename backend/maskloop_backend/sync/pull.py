@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from maskloop_backend.intake import HeadersFor, IntakeError, Wanted, take_in
@@ -13,7 +13,7 @@ from maskloop_backend.labelstudio.client import LabelStudio, TaskRow
 from maskloop_backend.sync.annotations import current_labels, drop_annotations, is_stale, take_annotation
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Image, Project, Task, utcnow
+from maskloop_learner.pool.schema import Image, Project, Push, Task, utcnow
 from maskloop_learner.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -154,6 +154,9 @@ class Puller:
             for task in gone:
                 task.deleted_at = utcnow()
                 record(session, "task.deleted", project_id=project.id, subject=str(task.ls_id))
+            # Its predictions went with it; Label Studio on SQLite gives the number of the last task to the next one.
+            theirs = update(Push).where(Push.task_id.in_([task.id for task in gone]), Push.gone_at.is_(None))
+            session.execute(theirs.values(gone_at=utcnow()))
         return len(gone)
 
     def _take_image(self, project: Project, task: Task) -> None:
