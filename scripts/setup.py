@@ -6,10 +6,10 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-NO_INDEX = ("No matching distribution", "Failed to establish a new connection", "Temporary failure in name resolution")
 
 
 def fail(message):
@@ -48,10 +48,17 @@ def pip(venv, *words):
     log = os.path.join(venv, "pip.log")
     with open(log, "w") as file:
         file.write(done.stdout)
-    if any(sign in done.stdout for sign in NO_INDEX):
-        fail("pip cannot reach a package index or it lacks a package (details: %s); check the network" % log)
+    if not has_index(venv):
+        fail("pip cannot reach a package index (details: %s); check the network or pip's settings" % log)
     lines = [line for line in done.stdout.splitlines() if "ERROR" in line] or done.stdout.splitlines()[-1:]
     fail("pip failed: %s (details: %s)" % (lines[0] if lines else "no message", log))
+
+
+def has_index(venv):
+    """Whether pip finds a small package that everybody has: with constraints it blames versions instead."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [os.path.join(venv, "bin", "python"), "-m", "pip", "download", "--no-deps", "--dest", folder, "pip"]
+        return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
 
 
 def prepare(venv, what, stamp, *words):

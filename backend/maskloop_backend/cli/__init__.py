@@ -26,15 +26,15 @@ for module in (processes, demo, projects, ranking, models, status):
 def main() -> None:
     """Run the command line; an expected error is one line on stderr and exit code 1, a wrong call exit code 2."""
     try:
-        app(standalone_mode=False)
+        # Without its standalone mode, Typer returns the code of typer.Exit instead of ending the process.
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.NoArgsIsHelpError as shown:
         click.echo(shown.format_message())
         sys.exit(2)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
     except (click.exceptions.Abort, KeyboardInterrupt):
         sys.exit(130)
     except ValidationError as error:
