@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typer.main import get_command
+
 from maskloop_backend.cli import app
 from maskloop_learner.settings import Settings
-from typer.main import get_command
 
 ROOT = Path(__file__).parents[1]
 
