@@ -143,6 +143,7 @@ def _hold(folder: Path) -> Iterator[None]:
 def _train_and_publish(
     pool: Pool, plan: Plan, settings: Settings, report: Report, should_stop: Callable[[], bool]
 ) -> None:
+    from maskloop_learner.model.checkpoint import CheckpointError
     from maskloop_learner.train.loop import Progress, train
 
     reporter = Reporter(pool=pool, round_id=plan.round_id, report=report, should_stop=should_stop)
@@ -171,12 +172,14 @@ def _train_and_publish(
         fence = champion.fence if champion else 0
         rival = session.get_one(Model, champion.model_id) if champion else None
     # Champion and challenger are compared on the very same images, in the same order, with the same samples.
-    shared = rival is not None and set(plan.manifest["labels"]) <= set(rival.labels)
-    old = (
-        _validate(pool.store.get("weights", rival.weights_digest), examples["validation"], plan.manifest, settings)
-        if rival is not None and shared
-        else None
-    )
+    old = None
+    if rival is not None and set(plan.manifest["labels"]) <= set(rival.labels):
+        rivals_weights = pool.store.get("weights", rival.weights_digest)
+        try:
+            old = _validate(rivals_weights, examples["validation"], plan.manifest, settings)
+        except CheckpointError as error:
+            # Made by another release: it predicts nothing any more, and must not stand in the way for ever.
+            log.warning("round %d: the champion cannot be compared with: %s", plan.round_id, error)
     decision = decide(champion=old, challenger=challenger, margin=settings.gate_margin)
     _publish(pool, plan, settings, weights, decision, fence=fence, parent=rival.id if rival else None)
 

@@ -33,7 +33,7 @@ def decide(*, champion: DiceByLabel | None, challenger: DiceByLabel, margin: flo
     count = max((len(values) for values in challenger.values()), default=0)
     if champion is None:
         said = f"mean Dice {_mean(challenger):.3f} on {count} validation images" if figures else "no validation images"
-        return Decision(True, f"first model of the project ({said})", figures)
+        return Decision(True, f"promoted: there is no champion to compare with ({said})", figures)
     if not figures:
         return Decision(False, "there are no validation labels to compare on; label more images", figures)
     for label in figures:
