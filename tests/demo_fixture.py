@@ -174,7 +174,16 @@ class Demo:
             if row.version == version:
                 predictions.setdefault(row.task, []).append(row.score)
         found += [f"task and version {pair} have a double" for pair in set(pairs) if pairs.count(pair) > 1]
-        for task in client.changed_tasks(self.ls_id, None).tasks:
+        tasks = client.changed_tasks(self.ls_id, None).tasks
+        with self.pool.read() as session:
+            labels = select(Label).join(Task, Task.id == Label.task_id).where(Label.current, Task.deleted_at.is_(None))
+            known = {
+                (label.ls_annotation_id, label.ls_updated_at, label.cancelled) for label in session.scalars(labels)
+            }
+        heads = {(head.id, head.updated_at, head.cancelled) for task in tasks for head in task.annotations}
+        found += [f"annotation {number} is not in the pool" for number, _, _ in heads - known]
+        found += [f"annotation {number} is in the pool only" for number, _, _ in known - heads]
+        for task in tasks:
             scores = predictions.get(task.id, [])
             unlabelled = task.id not in broken and all(head.cancelled for head in task.annotations)
             if unlabelled and (len(scores) != 1 or scores[0] is None):
