@@ -23,8 +23,9 @@ class BackboneSpec:
     """Doublings of the patch grid before the mask is read off."""
     trains: Literal["all", "adapters"]
     """`adapters` leaves both towers as they are; `all` trains them too, for towers without learnt weights."""
-    contrast: Literal["image", "clip"]
-    """`image`: every image is brought to mean 0 and deviation 1; `clip`: CLIP's constants."""
+    contrast: Literal["local", "image", "clip"]
+    """`image`: every image is brought to mean 0 and deviation 1; `local`: detail also stands out against its
+    surroundings; `clip`: CLIP's constants."""
     beta: float = 2.35
     gate_init: float = 0.0
     temperature: float = 0.2
@@ -32,6 +33,9 @@ class BackboneSpec:
     """First (after the warm-up) and last."""
     warmup: float = 0.0
     """Share of the steps in which the learning rate rises from zero."""
+    text_gain: float = 1.0
+    """Factor on the text attention's first weights. Above 1, prompts that differ in one word come out of
+    random weights clearly apart (cosine 0.6, not 0.94); else labels share one mask for hundreds of steps."""
     frozen: tuple[str, ...] = field(default=())
     """Parameters, by name within the CLIP, that stay even where `trains` is `all`."""
 
@@ -50,26 +54,26 @@ NANO = BackboneSpec(
             "patch_size": 8,
             "width": 64,
             "head_width": 32,
-            "layers": 4,
-            "mlp_ratio": 4.0,
+            "layers": 3,
             "block_type": "custom",
         },
         "text_cfg": {
             "context_length": 32,
             "width": 64,
             "heads": 2,
-            "layers": 4,
+            "layers": 3,
             "mlp_ratio": 2.0,
             "block_type": "custom",
         },
     },
-    fusion=(1, 2),
+    fusion=(1,),
     adapter_dim=64,
-    upscales=3,
+    upscales=2,
     trains="all",
-    contrast="image",
+    contrast="local",
     learning_rates=(2e-3, 2e-5),
     warmup=0.05,
+    text_gain=4.0,
     # 49 408 random rows of which a project's prompts touch a dozen: nothing is gained by training them.
     frozen=("token_embedding.weight",),
 )
@@ -90,6 +94,9 @@ def build_clip(spec: BackboneSpec, *, seed: int) -> CLIP:
         torch.manual_seed(seed)
         clip = CLIP(**spec.clip)
     with torch.no_grad():
+        for block in clip.transformer.resblocks:
+            block.attn.in_proj_weight.mul_(spec.text_gain)
+            block.attn.out_proj.weight.mul_(spec.text_gain)
         for name in spec.frozen:
             # Values that half precision holds exactly let a weights file keep them in half the space.
             parameter = clip.get_parameter(name)

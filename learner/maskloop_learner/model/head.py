@@ -41,6 +41,17 @@ class MaskHead(nn.Module):
             nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim)
         )
 
+        self.reset()
+
+    def reset(self) -> None:
+        """First weights that let prompts differ: torch's own shrink a vector of length 1 below the biases,
+        so that two prompts' queries differ by 2 %, and the mask then starts as the same for all labels."""
+        linears = [layer for layer in self.mask_head if isinstance(layer, nn.Linear)]
+        dim = linears[0].in_features
+        for layer, deviation in zip(linears, (2**0.5, (2 / dim) ** 0.5, 1 / dim), strict=True):
+            nn.init.normal_(layer.weight, std=deviation)
+            nn.init.zeros_(layer.bias)
+
     def forward(self, patches: Tensor, text: Tensor, *, grid: tuple[int, int], size: int) -> Tensor:
         """`patches` [B, gh*gw, D] and `text` [B, D], of any length -> logits [B, size, size]."""
         b, _, dim = patches.shape

@@ -12,6 +12,12 @@ CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 # An image of one colour has no deviation: it becomes all zeros rather than noise blown up.
 LEAST_DEVIATION = 1e-2
+# `local` contrast: detail is measured against its surroundings, an eighth of the side wide, and the image
+# as a whole keeps half its weight. White and grey matter differ by a tenth of what brain and air do.
+SURROUNDINGS = 1 / 8
+WHOLE_WEIGHT = 0.5
+# In flat surroundings detail is noise: below this spread, in deviations of the image, it is not blown up.
+SPREAD_FLOOR = 0.2
 
 
 def shrink_image(image: NDArray[np.uint8], size: int) -> Tensor:
@@ -30,12 +36,23 @@ def shrink_mask(mask: NDArray[np.bool_], size: int) -> Tensor:
     return x[0, 0].round().clamp(0, 255).to(torch.uint8)
 
 
-def normalise(images: Tensor, contrast: Literal["image", "clip"]) -> Tensor:
+def normalise(images: Tensor, contrast: Literal["local", "image", "clip"]) -> Tensor:
     """[B, 3, size, size] in 0..1 float32 -> what the towers are fed."""
+    if contrast == "clip":
+        mean = images.new_tensor(CLIP_MEAN).view(1, 3, 1, 1)
+        return (images - mean) / images.new_tensor(CLIP_STD).view(1, 3, 1, 1)
+    # Scanners and windowings differ in gain and offset; neither says anything about the tissue.
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    deviation = images.std(dim=(1, 2, 3), keepdim=True).clamp_min(LEAST_DEVIATION)
+    whole = (images - mean) / deviation
     if contrast == "image":
-        # Scanners and windowings differ in gain and offset; neither says anything about the tissue.
-        mean = images.mean(dim=(1, 2, 3), keepdim=True)
-        deviation = images.std(dim=(1, 2, 3), keepdim=True)
-        return (images - mean) / deviation.clamp_min(LEAST_DEVIATION)
-    mean = images.new_tensor(CLIP_MEAN).view(1, 3, 1, 1)
-    return (images - mean) / images.new_tensor(CLIP_STD).view(1, 3, 1, 1)
+        return whole
+    side = 2 * int(images.shape[-1] * SURROUNDINGS / 2) + 1
+    detail = whole - local_mean(whole, side)
+    spread = local_mean(detail.square().mean(dim=1, keepdim=True), side).sqrt()
+    return WHOLE_WEIGHT * whole + detail / (spread + SPREAD_FLOOR)
+
+
+def local_mean(x: Tensor, side: int) -> Tensor:
+    """[B, C, H, W] -> the mean over a square around each pixel, cut at the border."""
+    return F.avg_pool2d(x, side, stride=1, padding=side // 2, count_include_pad=False)
