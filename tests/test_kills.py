@@ -22,12 +22,14 @@ RESTART = 45.0
 
 @pytest.fixture(scope="module")
 def admin(demo: Demo) -> Iterator[LabelStudio]:
-    """The demo's user; what was submitted here is deleted in the end, so that other tests find unlabelled tasks."""
+    """The demo's user; annotations and prompts are in the end as they were, so that other tests find their tasks."""
     with demo.client() as client:
-        before = annotations(demo, client)
+        before, prompt = annotations(demo, client), demo.project().prompts["White matter"]
         yield client
         for annotation in annotations(demo, client) - before:
             client.delete_annotation(annotation)
+        if demo.project().prompts["White matter"] != prompt:
+            change_prompt(demo, prompt)
         demo.settle()
 
 
@@ -168,8 +170,6 @@ def test_gpu_worker_sync_and_valkey_die_while_all_is_predicted_and_pushed(demo: 
         say("sync is back", back(demo, "sync", victim))
     say("at rest after the last kill", demo.settle())
     assert admin.project(demo.ls_id).model_version == version
-    change_prompt(demo, "white matter")
-    say("at rest with the old prompt", demo.settle())
 
 
 def test_web_dies_during_requests(demo: Demo, admin: LabelStudio) -> None:
@@ -226,8 +226,8 @@ def alive(victims: list[psutil.Process]) -> list[psutil.Process]:
 def test_supervisor_dies_and_leaves_nothing_behind(demo: Demo, admin: LabelStudio) -> None:
     """All its processes end with it, in the middle of their work, and the next start goes on."""
     demo.settle()
-    version = change_prompt(demo, "bright tissue")
     submit_one(demo, admin)
+    version = change_prompt(demo, "bright tissue of the brain")
     wait_for("work to be under way", lambda: predicted(demo, version) >= 1, 60.0)
     assert demo.process is not None
     children = descendants(demo)
@@ -236,8 +236,6 @@ def test_supervisor_dies_and_leaves_nothing_behind(demo: Demo, admin: LabelStudi
     demo.process.wait(10)
     say("all processes have ended after the supervisor's", wait_for("their end", lambda: not alive(children), 15.0))
     say("start after the supervisor's death", demo.start())
-    demo.settle()
-    change_prompt(demo, "white matter")
     demo.settle()
     check_published_once(demo)
 
