@@ -9,7 +9,7 @@ from sqlalchemy import select
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Champion, Event, Model, Project, Round
 from maskloop_learner.settings import Settings
-from maskloop_learner.train.registry import ensure_version, set_champion
+from maskloop_learner.train.registry import ensure_version, roll_back, set_champion
 from maskloop_queue import rounds
 from maskloop_queue.triggers import request_training, start_due_round
 
@@ -61,3 +61,25 @@ def test_a_round_that_a_person_ended_publishes_nothing(pool: Pool, settings: Set
         models = session.scalars(select(Model)).all()
     assert (ended.state, ended.model_id) == ("cancelled", None)
     assert (champion.fence, len(models)) == (1, 1)
+
+
+def test_a_rollback_during_the_training_stays(pool: Pool, settings: Settings, round_id: int) -> None:
+    """What was learnt from labels older than the rollback does not undo it."""
+    with pool.read() as session:
+        first = session.scalars(select(Champion)).one()
+    second = add_model(pool, first.project_id, b"other weights")
+    with pool.write() as session:
+        project = session.get_one(Project, first.project_id)
+        version = ensure_version(session, project, session.get_one(Model, second), settings)
+        set_champion(session, project_id=project.id, model_id=second, version_id=version, fence=1, by="test")
+
+    def report(progress: dict[str, Any]) -> None:
+        with pool.write() as session:
+            roll_back(session, session.get_one(Project, first.project_id), settings, by="a person")
+
+    rounds.run(pool, round_id, settings, report, lambda: False)
+    with pool.read() as session:
+        ended, champion = session.get_one(Round, round_id), session.scalars(select(Champion)).one()
+    assert (ended.state, champion.model_id, champion.fence) == ("rejected", first.model_id, 3)
+    assert ended.reason is not None
+    assert "a person pinned the champion" in ended.reason

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -224,6 +224,10 @@ def _publish(
             log.info("round %d ended elsewhere (%s); this outcome is dropped", plan.round_id, row.state)
             return
         project = session.get_one(Project, plan.project_id)
+        champion = session.get(Champion, plan.project_id)
+        if decision.promote and champion is not None and champion.pinned and champion.changed_at > row.created_at:
+            said = f"rejected: {champion.changed_by} pinned the champion while this trained; labels from then on count"
+            decision = replace(decision, promote=False, reason=said)
         model = Model(
             project_id=plan.project_id,
             weights_digest=digest,
