@@ -89,7 +89,7 @@ class Settings(BaseSettings):
         description="Cron expression (UTC) at which a training starts if there are new labels, e.g. `0 3 * * *`.",
     )
     train_steps: int = Field(300, ge=1, description="Optimizer steps of one training.")
-    train_batch: int = Field(8, ge=1, description="Images per optimizer step.")
+    train_batch: int = Field(4, ge=1, description="Images per optimizer step.")
     train_seed: int = Field(0, ge=0, description="Seed of a training: weights, order and augmentation.")
     checkpoint_steps: int = Field(50, ge=1, description="Optimizer steps between two resumable checkpoints.")
     validation_share: float = Field(

@@ -31,6 +31,28 @@ START_PATIENCE = 300.0
 """Seconds: Label Studio migrates its database on its first start."""
 READY_PATIENCE = 1800.0
 TAB = "Most uncertain first"
+HIDDEN = [
+    f"tasks:{column}"
+    for column in (
+        "inner_id",
+        "annotators",
+        "annotations_ids",
+        "annotations_results",
+        "avg_lead_time",
+        "cancelled_annotations",
+        "completed_at",
+        "created_at",
+        "draft_exists",
+        "file_upload",
+        "ground_truth",
+        "predictions_results",
+        "storage_filename",
+        "total_predictions",
+        "updated_at",
+        "updated_by",
+    )
+]
+"""Columns that would push the image and its score off the screen."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +86,7 @@ def prepare(settings: Settings, content: DemoContent, account: Account, *, stopp
             for finding in connection.findings:
                 if finding.level == "problem":
                     raise DemoError(f"the demo's project cannot be connected: {finding.what} {finding.fix}")
-            client.ensure_view(ls_id, TAB, ordering="tasks:predictions_score", unlabelled_only=True)
+            client.ensure_view(ls_id, TAB, ordering="tasks:predictions_score", unlabelled_only=True, hidden=HIDDEN)
         with pool.read() as session:
             project_id = session.scalars(select(Project.id).where(Project.ls_url == url, Project.ls_id == ls_id)).one()
         predicted = _await_masks(pool, project_id, content, stopped)

@@ -29,10 +29,10 @@ class Scan:
     """Of noise and shading."""
 
 
-def draw_scans(count: int, rng: np.random.Generator) -> list[Scan]:
-    """Variations whose difficulties are spread evenly over 0..1, in random order."""
+def draw_scans(count: int, rng: np.random.Generator, *, hardest: float = 1.0) -> list[Scan]:
+    """Variations whose difficulties are spread evenly over 0..hardest (at most 1), in random order."""
     scans = []
-    for difficulty in rng.permutation((np.arange(count) + 0.5) / count).tolist():
+    for difficulty in rng.permutation((np.arange(count) + 0.5) / count * hardest).tolist():
         # the parts vary around the difficulty: one slice is noisy, another blurred, some are both
         noise, blur, shading, contrast = np.clip(difficulty + rng.normal(0, 0.25, 4), 0, 1).tolist()
         scans.append(

@@ -11,19 +11,19 @@ from torch.nn import functional as F
 class Augmentation:
     """Ranges of random changes; 0 or False turns one off."""
 
-    rotation: float = 0.2
+    rotation: float = 0.1
     """Radians, either way."""
-    scale: float = 0.15
+    scale: float = 0.08
     """Share of the size, either way."""
-    shift: float = 0.06
+    shift: float = 0.04
     """Share of the image's side, either way."""
     flip: bool = False
     """Mirror left and right; off because prompts may name a side."""
-    gamma: float = 0.3
+    gamma: float = 0.2
     """Natural logarithm of the exponent, either way."""
-    bias_field: float = 0.25
+    bias_field: float = 0.12
     """Natural logarithm of a smooth gain over the image, standard deviation."""
-    noise: float = 0.05
+    noise: float = 0.03
     """Largest standard deviation of white noise; pixel values are 0..1."""
 
 
