@@ -297,7 +297,7 @@ def check_predictions_changed(demo: Demo, before: str, after: str) -> None:
             select(Prediction.version_id, Prediction.image_digest, Prediction.uncertainty).where(
                 Prediction.version_id.in_((before, after))
             )
-        ).tuples()
+        )
         by_version: dict[str, dict[str, float | None]] = {before: {}, after: {}}
         for version, digest, uncertainty in rows:
             by_version[version][digest] = uncertainty

@@ -161,7 +161,7 @@ def _sync(project: Project, settings: Settings) -> Iterator[Finding]:
 def _images(session: Session, project: Project) -> Iterator[Finding]:
     mine = (Task.project_id == project.id, Task.deleted_at.is_(None))
     rows = session.execute(select(Task.state, func.count().label("count")).where(*mine).group_by(Task.state))
-    counts = {state: count for state, count in rows.tuples()}  # noqa: C416 - typed tuples
+    counts = {state: count for state, count in rows}  # noqa: C416 - typed rows
     yield Finding("ok", f"{counts.get('ready', 0)} images are ready, {new_images(session, project.id)} to be fetched")
     failed = session.scalars(select(Task).where(*mine, Task.state == "failed").order_by(Task.ls_id)).all()
     for task in failed[:SHOWN]:
