@@ -48,8 +48,9 @@ def test_splits_names_and_files(demo: DemoSet) -> None:
     assert sorted(path.name for path in (demo.root / "images").iterdir()) == sorted(names)
     for label in ("White matter", "Grey matter"):
         assert sorted(path.name for path in (demo.root / "truth" / label).iterdir()) == sorted(names)
-    for split in demo.splits.values():
-        assert {demo.slices[name]["orientation"] for name in split} == set(ORIENTATIONS)
+    for split in ("test", "pool"):
+        assert {demo.slices[name]["orientation"] for name in demo.splits[split]} == set(ORIENTATIONS)
+    assert {demo.slices[name]["orientation"] for name in demo.splits["seed"]} == {"axial"}
     manifest = json.loads((demo.root / "manifest.json").read_text())
     assert (manifest["splits"], manifest["prompts"]) == (demo.splits, demo.prompts)
     assert set(demo.prompts) == {"White matter", "Grey matter"}
@@ -108,8 +109,13 @@ def test_slices_are_upright(demo: DemoSet) -> None:
 
 
 def test_some_slices_are_clearly_harder(demo: DemoSet) -> None:
-    """Background noise and contrast between the tissues, relative to their spread, vary widely in each split."""
-    for names in demo.splits.values():
+    """Background noise and contrast between the tissues, relative to their spread, vary widely; the labelled slices are the clear ones."""
+    hardest = {
+        split: max(demo.slices[name]["variation"]["difficulty"] for name in names)
+        for split, names in demo.splits.items()
+    }
+    assert hardest["seed"] < 0.3 < 0.9 < min(hardest["test"], hardest["pool"])
+    for names in (demo.splits["test"], demo.splits["pool"]):
         clarity = []
         for name in names:
             pixels, masks = grey(demo, name).astype(float), truth(demo, name)
@@ -141,7 +147,7 @@ def test_same_seed_same_bytes_and_a_complete_folder_is_left_alone(demo: DemoSet,
 
 
 def test_another_seed_is_other_slices_and_never_overwrites(demo: DemoSet, tmp_path: Path) -> None:
-    with pytest.raises(DemoError, match="seed 0, not of recipe 1, seed 1; delete that folder"):
+    with pytest.raises(DemoError, match="seed 0, not of recipe 2, seed 1; delete that folder"):
         make_demo_slices(demo.root, seed=1)
     other = make_demo_slices(tmp_path, seed=1)
     assert other.splits["test"] == demo.splits["test"]
