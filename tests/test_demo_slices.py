@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import json
 import re
-import time
 from pathlib import Path
 
 import numpy as np
@@ -132,9 +131,7 @@ def test_prompts_name_no_place(demo: DemoSet) -> None:
 
 
 def test_same_seed_same_bytes_and_a_complete_folder_is_left_alone(demo: DemoSet, tmp_path: Path) -> None:
-    start = time.perf_counter()
     again = make_demo_slices(tmp_path / "again")
-    assert time.perf_counter() - start < 20
     assert checksum(again.root) == checksum(demo.root)
     written = demo.image("axial-z093.png").stat().st_mtime_ns
     assert make_demo_slices(demo.root) == demo
