@@ -108,7 +108,7 @@ def test_slices_are_upright(demo: DemoSet) -> None:
 
 
 def test_some_slices_are_clearly_harder(demo: DemoSet) -> None:
-    """Background noise and contrast between the tissues, relative to their spread, vary widely; the labelled slices are the clear ones."""
+    """Contrast between the tissues, relative to their spread, varies widely; the labelled slices are the clear ones."""
     hardest = {
         split: max(demo.slices[name]["variation"]["difficulty"] for name in names)
         for split, names in demo.splits.items()
