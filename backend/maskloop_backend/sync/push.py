@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, exists, func, select
+from sqlalchemy import and_, delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from maskloop_backend.labelstudio.client import LabelStudio
@@ -16,7 +16,8 @@ from maskloop_backend.sync.retention import drop_empty_replies
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import scores_of
-from maskloop_learner.pool.schema import Label, Prediction, Project, Push, Task, utcnow
+from maskloop_learner.pool.schema import Label, Prediction, Project, Push, Score, Task, utcnow
+from maskloop_learner.pool.store import StoreError
 
 log = logging.getLogger(__name__)
 
@@ -173,9 +174,12 @@ class Pusher:
         rows: list[dict[str, Any]] = []
         size = 0
         for item in ready:
-            text = encode_result(
-                item.prediction, scores.get(item.prediction.id, []), control=control, store=self.pool.store
-            )
+            found = scores.get(item.prediction.id, [])
+            try:
+                text = encode_result(item.prediction, found, control=control, store=self.pool.store)
+            except (StoreError, ValueError) as error:
+                self._predict_again(project, item, error)
+                continue
             if rows and size + len(text) > BYTES_AT_ONCE:
                 yield rows
                 rows, size = [], 0
@@ -183,6 +187,12 @@ class Pusher:
             size += len(text)
         if rows:
             yield rows
+
+    def _predict_again(self, project: Project, item: Ready, error: Exception) -> None:
+        log.warning("project %d, task %d: its mask is lost and is made anew: %s", project.ls_id, item.ls_id, error)
+        with self.pool.write() as session:
+            session.execute(delete(Score).where(Score.prediction_id == item.prediction.id))
+            session.execute(delete(Prediction).where(Prediction.id == item.prediction.id))
 
 
 def _forget_missing(session: Session, project_id: int, version: str, tasks: dict[int, int], there: set[int]) -> None:
