@@ -12,6 +12,7 @@ from maskloop_learner.model.backbones import find_backbone
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 
 FORMAT = "maskloop-medclipseg/1"
+ENTRY = "maskloop"
 SHOWN = 5
 
 
@@ -28,9 +29,9 @@ def save_weights(model: MedCLIPSeg, *, meta: Mapping[str, object]) -> bytes:
         half = value.half()
         exact = not parameter.requires_grad and torch.equal(half.float(), value)
         tensors[name] = half if exact else value
-    metadata = {"format": FORMAT, "backbone": model.spec.name}
-    metadata |= {key: json.dumps(value, sort_keys=True) for key, value in meta.items()}
-    data: bytes = save(tensors, metadata=metadata)
+    about = {**meta, "format": FORMAT, "backbone": model.spec.name}
+    # One entry: safetensors writes several in random order, and equal weights must be equal bytes.
+    data: bytes = save(tensors, metadata={ENTRY: json.dumps(about, sort_keys=True)})
     return data
 
 
@@ -38,19 +39,16 @@ def read_meta(data: bytes) -> dict[str, object]:
     """A weights file's metadata, without its tensors. Raises CheckpointError when it is no such file."""
     length = int.from_bytes(data[:8], "little")
     try:
-        header = json.loads(data[8 : 8 + length])
-        metadata = header["__metadata__"]
-        if metadata["format"] != FORMAT:
-            raise CheckpointError(f"weights must be of format {FORMAT!r}, got {metadata['format']!r}")
-        plain = ("format", "backbone")
-        return {key: value if key in plain else json.loads(value) for key, value in metadata.items()}
+        meta: dict[str, object] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][ENTRY])
+        found = meta["format"]
     except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, CheckpointError):
-            raise
         raise CheckpointError(
             f"weights of {len(data)} bytes are not a Maskloop safetensors file ({error!r}); "
             "the file is cut short or of another program: fetch or train it again"
         ) from error
+    if found != FORMAT:
+        raise CheckpointError(f"weights must be of format {FORMAT!r}, got {found!r}; train the model again")
+    return meta
 
 
 def load_weights(data: bytes, *, device: torch.device | str) -> MedCLIPSeg:

@@ -43,6 +43,8 @@ class ExampleSet:
 
 def gather_examples(examples: Sequence[Example], *, labels: Sequence[str], size: int) -> ExampleSet:
     """Shrink all examples to `size`. Raises TrainingError naming the example that cannot be used."""
+    if not labels:
+        raise TrainingError("there is nothing to learn: name at least one label")
     names, images, masks = [], [], []
     digest = hashlib.sha256()
     for example in examples:

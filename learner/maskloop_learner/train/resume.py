@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pickle
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,8 @@ def read_state(path: Path, *, run: str) -> dict[str, Any] | None:
         # weights_only: the file runs no code.
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         same = state["run"] == run
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, ImportError) as error:
-        log.warning("%s cannot be read (%s): training starts anew", path, error)
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        log.warning("%s cannot be read (%s): training starts anew", path, str(error).partition("\n")[0])
         return None
     if not same:
         log.warning("%s belongs to another training: this one starts anew", path)
