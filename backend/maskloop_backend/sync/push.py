@@ -15,8 +15,8 @@ from maskloop_backend.results import Control, encode_result
 from maskloop_backend.sync.retention import drop_empty_replies
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import scores_of
-from maskloop_learner.pool.schema import Label, Prediction, Project, Push, Score, Task, utcnow
+from maskloop_learner.pool.queries import drawn, scores_of, servable
+from maskloop_learner.pool.schema import Prediction, Project, Push, Score, Task, utcnow
 from maskloop_learner.pool.store import StoreError
 
 log = logging.getLogger(__name__)
@@ -149,17 +149,14 @@ class Pusher:
 
     def _ready(self, project_id: int, version: str) -> list[Ready]:
         done = exists().where(Push.task_id == Task.id, Push.version_id == version, Push.gone_at.is_(None))
-        drawn = exists().where(Label.task_id == Task.id, Label.current, ~Label.cancelled)
         statement = (
             select(Task.id, Task.ls_id, Prediction)
             .join(Prediction, and_(Prediction.image_digest == Task.image_digest, Prediction.version_id == version))
             .where(
-                Task.project_id == project_id,
-                Task.deleted_at.is_(None),
-                Task.state == "ready",
+                *servable(project_id),
                 Prediction.uncertainty.is_not(None),
                 ~done,
-                ~drawn,
+                ~drawn(),
             )
             .order_by(Prediction.uncertainty.desc(), Task.ls_id)
             .limit(TASKS_AT_ONCE)

@@ -3,12 +3,12 @@
 import logging
 
 import redis
-from sqlalchemy import and_, exists, func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import current_version, unscored_digests
-from maskloop_learner.pool.schema import Champion, Label, Model, Prediction, Project, Round, Task, utcnow
+from maskloop_learner.pool.queries import current_version, drawn, servable, unscored_digests
+from maskloop_learner.pool.schema import Champion, Model, Prediction, Project, Round, Task, utcnow
 from maskloop_learner.predict.version import prediction_version
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.registry import refresh_version, version_config
@@ -46,16 +46,13 @@ def enqueue_missing(pool: Pool, conn: redis.Redis, project_id: int) -> int:
 
 def waiting_tasks(session: Session, project_id: int, version: str) -> int:
     """How many unlabelled tasks with a usable image have no prediction of the version yet."""
-    drawn = exists().where(Label.task_id == Task.id, Label.current, ~Label.cancelled)
     statement = (
         select(func.count(Task.id))
         .outerjoin(Prediction, and_(Prediction.image_digest == Task.image_digest, Prediction.version_id == version))
         .where(
-            Task.project_id == project_id,
-            Task.deleted_at.is_(None),
-            Task.state == "ready",
+            *servable(project_id),
             Prediction.id.is_(None),
-            ~drawn,
+            ~drawn(),
         )
     )
     return session.scalar(statement) or 0

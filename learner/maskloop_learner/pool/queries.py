@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import and_, case, exists, func, select
+from sqlalchemy import ColumnElement, and_, case, exists, func, select
 from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.schema import (
@@ -14,6 +14,16 @@ from maskloop_learner.pool.schema import (
     Score,
     Task,
 )
+
+
+def servable(project_id: int) -> tuple[ColumnElement[bool], ...]:
+    """Conditions on a task: of this project, still there, and with an image that can be used."""
+    return Task.project_id == project_id, Task.deleted_at.is_(None), Task.state == "ready"
+
+
+def drawn() -> ColumnElement[bool]:
+    """Condition on a task: somebody drew on it; one that was only skipped is not drawn."""
+    return exists().where(Label.task_id == Task.id, Label.current, ~Label.cancelled)
 
 
 def find_project(session: Session, ls_id: int) -> Project | None:
@@ -56,7 +66,7 @@ def unscored_digests(session: Session, project_id: int, version_id: str, *, limi
     labelled = exists().where(Label.task_id == Task.id, Label.current, ~Label.deleted)
     statement = (
         select(Task.image_digest)
-        .where(Task.project_id == project_id, Task.state == "ready", Task.deleted_at.is_(None), ~predicted)
+        .where(*servable(project_id), ~predicted)
         .group_by(Task.image_digest)
         .order_by(func.min(case((labelled, 1), else_=0)), func.min(Task.id))
         .limit(limit)
@@ -70,9 +80,7 @@ def usable_labels(session: Session, project_id: int) -> Sequence[Label]:
         select(Label)
         .join(Task, Task.id == Label.task_id)
         .where(
-            Task.project_id == project_id,
-            Task.deleted_at.is_(None),
-            Task.state == "ready",
+            *servable(project_id),
             Label.current,
             ~Label.deleted,
             ~Label.cancelled,
@@ -103,9 +111,7 @@ def ranking(session: Session, project_id: int, version_id: str) -> list[Ranked]:
             and_(Prediction.image_digest == Task.image_digest, Prediction.version_id == version_id),
         )
         .where(
-            Task.project_id == project_id,
-            Task.deleted_at.is_(None),
-            Task.state == "ready",
+            *servable(project_id),
             Prediction.uncertainty.is_not(None),
             ~labelled,
         )
