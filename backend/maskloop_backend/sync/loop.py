@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 BUSY_PAUSE = 1.0
 """Seconds between two steps while something is under way."""
 LOOK_PAUSE = 1.0
+RETRY_AFTER = 3.0
+"""Seconds until the next look when Label Studio failed: it is mostly starting."""
 CLEAN_EVERY = 5.0
 RETENTION_EVERY = 60.0
 
@@ -99,7 +101,7 @@ class Sync:
             look = time.monotonic() >= self._look_at.get(project.id, 0.0)
             busy = self._exchange(project, look=look) or (woken and not look)
         except (LabelStudioError, TokenError) as error:
-            self._look_at[project.id] = time.monotonic() + self.settings.sync_interval
+            self._look_at[project.id] = time.monotonic() + min(RETRY_AFTER, self.settings.sync_interval)
             self._note_error(project, str(error))
         except OperationalError as error:
             log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
@@ -154,9 +156,9 @@ class Sync:
         return fetched > 0 or not complete
 
     def _note_error(self, project: Project, message: str) -> None:
-        log.warning("project %d: %s", project.ls_id, message)
         if message == project.sync_error:
             return
+        log.warning("project %d: %s", project.ls_id, message)
         with self.pool.write() as session:
             session.get_one(Project, project.id).sync_error = message
             record(session, "sync.failed", project_id=project.id, data={"reason": message})
