@@ -24,7 +24,8 @@ def shrink_image(image: NDArray[np.uint8], size: int) -> Tensor:
     """RGB [H, W, 3] uint8 -> [3, size, size] uint8: antialiased, bilinear, aspect ignored."""
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
         raise ValueError(f"image must be RGB uint8 of shape (H, W, 3), got {image.dtype} {image.shape}")
-    x = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).unsqueeze(0).float()
+    # Pillow hands out read-only arrays, which torch does not take without a warning.
+    x = torch.from_numpy(np.require(image, requirements=["C", "W"])).permute(2, 0, 1).unsqueeze(0).float()
     x = F.interpolate(x, (size, size), mode="bilinear", antialias=True, align_corners=False)
     return x.squeeze(0).round().clamp(0, 255).to(torch.uint8)
 
