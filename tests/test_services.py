@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from pool_fixture import png_bytes
 
+from maskloop_backend import services
 from maskloop_backend.demo.folder import own_content
 from maskloop_backend.demo.host import Account, find_label_studio, label_studio_environment, load_account
 from maskloop_backend.demo.slices import DemoError
@@ -19,10 +20,10 @@ from maskloop_learner.settings import Settings
 
 def test_up_has_every_process(settings: Settings) -> None:
     """Valkey first; more workers when asked for; none of it with a Redis of one's own."""
-    services = {service.name: service for service in list_services(settings)}
-    assert list(services) == ["valkey", "web", "sync", "gpu", "training"]
-    assert all(service.after == ("valkey",) for name, service in services.items() if name != "valkey")
-    assert all(services[name].beat for name in ("sync", "gpu", "training"))
+    found = {service.name: service for service in list_services(settings)}
+    assert list(found) == ["valkey", "web", "sync", "gpu", "training"]
+    assert all(service.after == ("valkey",) for name, service in found.items() if name != "valkey")
+    assert all(found[name].beat for name in ("sync", "gpu", "training"))
     settings.redis_url, settings.gpu_workers = "redis://elsewhere", 2
     assert [service.name for service in list_services(settings)] == ["web", "sync", "gpu-1", "gpu-2", "training"]
 
@@ -36,12 +37,13 @@ def test_the_demos_label_studio_may_call_loopback_but_not_metadata(settings: Set
     assert load_account(tmp_path) == account
     assert (tmp_path / "account.json").stat().st_mode & 0o077 == 0
     assert account.password not in repr(account)
-    services = [service.name for service in list_services(settings, (Path("label-studio"), Account("a", "b", "c")))]
-    assert "labelstudio" in services
+    names = [service.name for service in list_services(settings, (Path("label-studio"), Account("a", "b", "c")))]
+    assert "labelstudio" in names
 
 
-def test_a_busy_port_is_one_clear_line(settings: Settings) -> None:
+def test_a_busy_port_is_one_clear_line(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """It names the port and the setting, before any process is started."""
+    monkeypatch.setattr(services, "PORT_PATIENCE", 0.3)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

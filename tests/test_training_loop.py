@@ -59,7 +59,7 @@ def run(folder: Path, **changes: Any) -> bytes:
 
 def test_learns_two_labels_and_tells_them_apart(tmp_path: Path) -> None:
     seen: list[Progress] = []
-    weights = run(tmp_path, examples=[example(k) for k in range(8)], steps=80, batch=3, on_progress=seen.append)
+    weights = run(tmp_path, examples=[example(k) for k in range(8)], steps=150, batch=3, on_progress=seen.append)
     found = evaluate(
         Predictor(weights=weights, device="cpu"),
         [example(k) for k in (100, 101, 103, 104)],
@@ -70,8 +70,8 @@ def test_learns_two_labels_and_tells_them_apart(tmp_path: Path) -> None:
         max_hole_area=16,
     )
     assert min(found.values()) > 0.6, found
-    assert [p.step for p in seen] == list(range(1, 81))
-    assert all(p.steps == 80 and math.isfinite(p.loss) and p.eta >= 0 for p in seen)
+    assert [p.step for p in seen] == list(range(1, 151))
+    assert all(p.steps == 150 and math.isfinite(p.loss) and p.eta >= 0 for p in seen)
     assert seen[-1].eta == 0
     assert seen[-1].loss < seen[0].loss
     meta = read_meta(weights)

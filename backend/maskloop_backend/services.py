@@ -3,6 +3,7 @@
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from maskloop_backend.demo.host import HOST, Account, label_studio_command, labe
 from maskloop_backend.supervisor import Service, Supervisor, hold_home
 from maskloop_learner.settings import Settings
 from maskloop_queue.valkey import is_ready, valkey_command
+
+PORT_PATIENCE = 10.0
+"""Seconds: the processes of a supervisor that was killed a moment ago are still ending."""
 
 
 class PortBusy(RuntimeError):
@@ -73,12 +77,21 @@ def _beat(settings: Settings, name: str) -> Path:
 
 def _refuse_busy_port(host: str, port: int, setting: str) -> None:
     # Said here, once: a process that cannot listen would be restarted for ever.
+    end = time.monotonic() + PORT_PATIENCE
+    while (reason := _why_busy(host, port)) is not None:
+        if time.monotonic() > end:
+            raise PortBusy(
+                f"port {port} of {host} cannot be used: {reason}; stop the program that has it, "
+                f"or choose another with {setting}"
+            )
+        time.sleep(0.25)
+
+
+def _why_busy(host: str, port: int) -> str | None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            raise PortBusy(
-                f"port {port} of {host} cannot be used: {error.strerror}; stop the program that has it, "
-                f"or choose another with {setting}"
-            ) from error
+            return error.strerror
+    return None

@@ -80,9 +80,9 @@ def prepare(settings: Settings, content: DemoContent, account: Account, *, stopp
         with LabelStudio(url, account.token) as client:
             ls_id = _ensure_project(client, settings.home / "demo", content)
             _import_missing(client, ls_id, content)
-            connection = connect_project(
-                pool, settings, url=url, token=account.token, ls_id=ls_id, prompts=content.prompts
-            )
+            # Only at first: later the prompts may be a person's.
+            prompts = {} if _is_known(pool, url, ls_id) else content.prompts
+            connection = connect_project(pool, settings, url=url, token=account.token, ls_id=ls_id, prompts=prompts)
             for finding in connection.findings:
                 if finding.level == "problem":
                     raise DemoError(f"the demo's project cannot be connected: {finding.what} {finding.fix}")
@@ -94,6 +94,11 @@ def prepare(settings: Settings, content: DemoContent, account: Account, *, stopp
         return Ready(address, ls_id, len(content.names), predicted, time.monotonic() - started)
     finally:
         pool.close()
+
+
+def _is_known(pool: Pool, url: str, ls_id: int) -> bool:
+    with pool.read() as session:
+        return session.scalar(select(Project.id).where(Project.ls_url == url, Project.ls_id == ls_id)) is not None
 
 
 def _wait_for(url: str, what: str, stopped: Callable[[], bool]) -> None:
