@@ -81,7 +81,7 @@ def _content(folder: Path, images: Path | None, masks: Path | None, prompts: lis
 
 def _announce(ready: Ready, content: DemoContent, account: Account) -> None:
     lines = [
-        f"[bold]Ready[/bold] after {ready.seconds:.0f} s: {ready.tasks} tasks, {ready.predicted} of them predicted.",
+        f"[bold]Ready[/bold] after {ready.seconds:.0f} s: {ready.tasks} tasks, {ready.predicted} masks drawn ahead.",
         "",
         f"Open      [link={ready.address}]{ready.address}[/link]",
         f"E-mail    {account.email}",

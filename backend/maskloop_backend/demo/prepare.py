@@ -21,7 +21,7 @@ from maskloop_backend.sync.work import new_images, waiting_tasks
 from maskloop_learner.pool.masks import decode_mask
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import current_version, usable_labels
-from maskloop_learner.pool.schema import Project, Round, Task
+from maskloop_learner.pool.schema import Project, Push, Round, Task
 from maskloop_learner.settings import Settings
 from maskloop_queue.triggers import active_round, request_training
 
@@ -167,7 +167,9 @@ def _await_masks(pool: Pool, project_id: int, content: DemoContent, stopped: Cal
                 select(Round.reason).where(Round.project_id == project_id, Round.failures > 0).limit(1)
             )
         if version and project.served_version == version and taken and not waiting:
-            return tasks
+            with pool.read() as session:
+                held = (Push.project_id == project_id, Push.version_id == version, Push.gone_at.is_(None))
+                return session.scalar(select(func.count(Push.ls_prediction_id)).where(*held)) or 0
         if not content.seeds and taken:
             return 0
         if failed and version is None:
