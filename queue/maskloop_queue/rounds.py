@@ -226,7 +226,7 @@ def _publish(
         project = session.get_one(Project, plan.project_id)
         champion = session.get(Champion, plan.project_id)
         if decision.promote and champion is not None and champion.pinned and champion.changed_at > row.created_at:
-            said = f"rejected: {champion.changed_by} pinned the champion while this trained; labels from then on count"
+            said = f"{champion.changed_by} pinned the champion while this trained; labels from then on count"
             decision = replace(decision, promote=False, reason=said)
         model = Model(
             project_id=plan.project_id,

@@ -33,7 +33,7 @@ def decide(*, champion: DiceByLabel | None, challenger: DiceByLabel, margin: flo
     count = max((len(values) for values in challenger.values()), default=0)
     if champion is None:
         said = f"mean Dice {_mean(challenger):.3f} on {count} validation images" if figures else "no validation images"
-        return Decision(True, f"promoted: there is no champion to compare with ({said})", figures)
+        return Decision(True, f"there is no champion to compare with ({said})", figures)
     if not figures:
         return Decision(False, "there are no validation labels to compare on; label more images", figures)
     for label in figures:
@@ -41,8 +41,8 @@ def decide(*, champion: DiceByLabel | None, challenger: DiceByLabel, margin: flo
     new, old = _mean(challenger), _mean(champion)
     verdict = f"mean Dice {new:.3f} against the champion's {old:.3f} on {count} validation images, margin {margin:g}"
     if new >= old - margin:
-        return Decision(True, f"promoted: {verdict}", figures)
-    return Decision(False, f"rejected: {verdict}", figures)
+        return Decision(True, verdict, figures)
+    return Decision(False, verdict, figures)
 
 
 def _mean(dice: DiceByLabel) -> float:
