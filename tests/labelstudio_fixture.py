@@ -153,7 +153,7 @@ def label_studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabelStud
     """One Label Studio 1.23 for the session, loopback allowed, with a legacy token and a PAT."""
     program = find_program()
     if program is None:
-        pytest.skip("no Label Studio: set MASKLOOP_TEST_LABEL_STUDIO or run `make label-studio`")
+        pytest.skip("no Label Studio: set MASKLOOP_TEST_LABEL_STUDIO or run `make test-slow`")
     server = start_label_studio(tmp_path_factory.mktemp("label-studio"), program=program)
     try:
         yield server
