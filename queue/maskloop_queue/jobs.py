@@ -51,7 +51,7 @@ def resumable(work: Callable[[], None], *, name: str) -> Retry | None:
     except Exception as error:
         if not running().should_stop():
             raise
-        log.info("%s is interrupted (%s) and goes on later", name, error)
+        log.warning("%s is interrupted (%s) and goes on later", name, error, exc_info=True)
     # That the work was done all the same is seen at the next start, from the pool.
     return Retry(max=1_000_000, enqueue_at_front=True) if running().should_stop() else None
 
