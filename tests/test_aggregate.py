@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
@@ -88,6 +88,7 @@ def test_patches_stay_inside_and_reach_the_corners() -> None:
     assert aggregate(np.roll(u, 2, axis=1), empty)["patch_max"] == 0.25
 
 
+@settings(deadline=None)
 @given(maps())
 def test_patch_max_is_the_direct_maximum(pair: tuple[Map, Mask]) -> None:
     u, mask = pair
@@ -96,6 +97,7 @@ def test_patch_max_is_the_direct_maximum(pair: tuple[Map, Mask]) -> None:
     assert aggregate(u, mask)["patch_max"] == pytest.approx(direct, abs=1e-12)
 
 
+@settings(deadline=None)
 @given(maps())
 def test_an_empty_prediction_falls_back_to_the_strongest_patch(pair: tuple[Map, Mask]) -> None:
     """The boundary norm is then half the radius of a disc with that patch's uncertainty."""
@@ -118,6 +120,7 @@ def test_a_missed_lesion_stands_beside_found_ones() -> None:
         assert found[0] < aggregate(missed, p > 0.5)["boundary_norm"] < found[1]
 
 
+@settings(deadline=None)
 @given(maps())
 def test_scores_keep_their_ranges_and_order(pair: tuple[Map, Mask]) -> None:
     u, mask = pair
@@ -129,6 +132,7 @@ def test_scores_keep_their_ranges_and_order(pair: tuple[Map, Mask]) -> None:
         assert got["patch_max"] >= got["mean"] - 1e-12
 
 
+@settings(deadline=None)
 @given(maps())
 def test_turned_images_score_the_same(pair: tuple[Map, Mask]) -> None:
     u, mask = pair
@@ -136,6 +140,7 @@ def test_turned_images_score_the_same(pair: tuple[Map, Mask]) -> None:
         assert aggregate(turn(u), turn(mask)) == pytest.approx(aggregate(u, mask), abs=1e-9)
 
 
+@settings(deadline=None)
 @given(pair=maps(), factor=st.floats(0, 1))
 def test_scores_grow_with_the_map(pair: tuple[Map, Mask], factor: float) -> None:
     """Four are linear in it; the boundary norm is too, unless there is no boundary: then it goes with the root."""
@@ -147,11 +152,13 @@ def test_scores_grow_with_the_map(pair: tuple[Map, Mask], factor: float) -> None
         assert part[name] == pytest.approx(factor**power * whole[name], rel=1e-6, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(maps())
 def test_a_map_without_uncertainty_scores_zero(pair: tuple[Map, Mask]) -> None:
     assert set(aggregate(np.zeros_like(pair[0]), pair[1]).values()) == {0.0}
 
 
+@settings(deadline=None)
 @given(maps())
 def test_repeating_changes_no_bit_and_no_argument(pair: tuple[Map, Mask]) -> None:
     u, mask = pair[0].copy(), pair[1].copy()
@@ -171,6 +178,7 @@ def test_the_boundary_of_a_disc_is_its_circle_however_it_lies() -> None:
     assert boundary_length(diamond) == pytest.approx(200, rel=0.06)
 
 
+@settings(deadline=None)
 @given(maps())
 def test_only_masks_that_are_all_one_have_no_boundary(pair: tuple[Map, Mask]) -> None:
     _, mask = pair
@@ -178,6 +186,7 @@ def test_only_masks_that_are_all_one_have_no_boundary(pair: tuple[Map, Mask]) ->
     assert boundary_length(mask) == boundary_length(~mask)
 
 
+@settings(deadline=None)
 @given(pair=maps(), radius=st.integers(0, 9))
 def test_dilation_is_what_lies_within_the_radius(pair: tuple[Map, Mask], radius: int) -> None:
     _, mask = pair
