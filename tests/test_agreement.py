@@ -171,7 +171,7 @@ def test_wrong_lists_are_refused() -> None:
         choose_sampling(candidates, reference=reference, second=second[:-1])
     with pytest.raises(ValueError, match="nan"):
         choose_sampling(candidates, reference=[*reference[:-1], math.nan], second=second)
-    with pytest.raises(ValueError, match="tolerance must be .* got 1"):
+    with pytest.raises(ValueError, match=r"tolerance must be .* got 1"):
         choose_sampling(candidates, reference=reference, second=second, tolerance=1)
     candidates["mean-value/1"] = lambda: reference[:-1]
     with pytest.raises(ValueError, match="mean-value/1 must give one score per image, 20, got 19"):
