@@ -55,8 +55,8 @@ def openai_block(
     w: Weights, name: str, x: Tensor, heads: int, penalty: Tensor | None, act: Callable[[Tensor], Tensor]
 ) -> Tensor:
     y = layer_norm(w, f"{name}.ln_1", x, LAYER_EPS)
-    qkv = y @ w[f"{name}.attn.in_proj_weight"].T + w[f"{name}.attn.in_proj_bias"]
-    x = x + linear(w, f"{name}.attn.out_proj", attend(*qkv.chunk(3, -1), heads, penalty))
+    q, k, v = (y @ w[f"{name}.attn.in_proj_weight"].T + w[f"{name}.attn.in_proj_bias"]).chunk(3, -1)
+    x = x + linear(w, f"{name}.attn.out_proj", attend(q, k, v, heads, penalty))
     y = layer_norm(w, f"{name}.ln_2", x, LAYER_EPS)
     return x + linear(w, f"{name}.mlp.c_proj", act(linear(w, f"{name}.mlp.c_fc", y)))
 

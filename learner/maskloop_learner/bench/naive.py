@@ -78,8 +78,8 @@ class NaiveMedCLIPSeg:
             found: Tensor = self.clip.text.proj(text[:, 0])
             return found
         rows = torch.arange(len(text), device=text.device), ids.argmax(dim=-1).expand(len(text))
-        found = self.clip.ln_final(text)[rows] @ self.clip.text_projection
-        return found
+        pooled: Tensor = self.clip.ln_final(text)[rows] @ self.clip.text_projection
+        return pooled
 
 
 def project_values(block: Any, x: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ Keys and values are Gaussians. A key's variance lowers the attention it gets; va
 precedes the sampling is `Attended`, so that it is computed once however many samples follow.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -103,7 +103,7 @@ class PVLAdapter(nn.Module):
 
     def meet(self, vision: Tensor, text: Tensor) -> Meeting:
         """All before the sampling. `vision` [B, Tv, Wv], `text` [B, Tt, Wt]."""
-        down = self.proj_vis_down[0]
+        down = cast(nn.Linear, self.proj_vis_down[0])
         query, text = full(affine(vision, down)), full(affine(text, self.proj_txt_down))
         return Meeting(self.two_way.cross_attn_img_to_txt.attend(query, text), text)
 

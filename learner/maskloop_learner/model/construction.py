@@ -4,12 +4,12 @@ import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from open_clip.model import CLIP, CustomTextCLIP
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
-from torch import Tensor, nn
+from torch import Tensor
 
 from maskloop_learner.model.backbones import BackboneSpec
 
@@ -23,7 +23,7 @@ class Tokenizer(Protocol):
     def __call__(self, texts: Sequence[str]) -> Tensor: ...
 
 
-def build_clip(spec: BackboneSpec, *, seed: int) -> nn.Module:
+def build_clip(spec: BackboneSpec, *, seed: int) -> Any:
     """The backbone's CLIP, float32 on the CPU, its random weights drawn from `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -78,7 +78,9 @@ class MedCLIPSeg(nn.Module):
         for name, parameter in self.named_parameters():
             tower = name.startswith("clip.")
             parameter.requires_grad_(name not in frozen and not (tower and spec.trains == "adapters"))
-        self.register_load_state_dict_post_hook(lambda module, keys: module.forget_towers())
+        self.register_load_state_dict_post_hook(  # type: ignore[no-untyped-call]
+            lambda module, keys: module.forget_towers()
+        )
 
     def train(self, mode: bool = True) -> "MedCLIPSeg":
         """Training mode; towers that do not learn stay in eval mode, or their dropout would act."""

@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from maskloop_learner.model.backbones import BackboneSpec
@@ -17,10 +17,10 @@ PAD = 0
 class ImageTower:
     """Image in, patch features out; the steps between are the caller's."""
 
-    def __init__(self, visual: nn.Module, *, spec: BackboneSpec, dtype: torch.dtype, frozen: bool) -> None:
-        self._visual: Any = visual
+    def __init__(self, visual: Any, *, spec: BackboneSpec, dtype: torch.dtype, frozen: bool) -> None:
+        self._visual = visual
         self._values = spec.readout == "values"
-        trunk = getattr(visual, "trunk", None)
+        trunk: Any = getattr(visual, "trunk", None)
         if trunk is not None:
             blocks = [pack_timm(block) for block in trunk.blocks]
             self._norm, self._proj = norm_of(trunk.norm), self._visual.head.proj.weight
@@ -34,7 +34,7 @@ class ImageTower:
 
     def embed(self, images: Tensor) -> Tensor:
         """[B, 3, size, size] -> tokens [B, 1 + patches, W], class token first."""
-        trunk = getattr(self._visual, "trunk", None)
+        trunk: Any = getattr(self._visual, "trunk", None)
         if trunk is None:
             return cast(Tensor, self._visual._embeds(images))
         return cast(Tensor, trunk.norm_pre(trunk._pos_embed(trunk.patch_embed(images))))
@@ -55,8 +55,8 @@ class ImageTower:
 class TextTower:
     """Token ids in, one vector per prompt out."""
 
-    def __init__(self, clip: nn.Module, *, spec: BackboneSpec, dtype: torch.dtype, frozen: bool) -> None:
-        self._clip: Any = clip
+    def __init__(self, clip: Any, *, spec: BackboneSpec, dtype: torch.dtype, frozen: bool) -> None:
+        self._clip = clip
         self._bert = spec.text == "bert"
         if self._bert:
             blocks = [pack_bert(layer) for layer in self._clip.text.transformer.encoder.layer]

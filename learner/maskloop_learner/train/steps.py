@@ -77,15 +77,12 @@ def compute_losses(
     """
     rows, device = masks.shape[0] * masks.shape[1], ids.device
     noise = [
-        (
-            torch.randn((rows, *a), generator=generator).to(device),
-            torch.randn((rows, *b), generator=generator).to(device),
-        )
-        for a, b in model.noise_shapes()
+        (torch.randn((rows, *text), generator=generator), torch.randn((rows, *vision), generator=generator))
+        for text, vision in model.noise_shapes()
     ]
     inputs = normalise(images, model.preprocessing).to(device)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=how.dtype == torch.bfloat16):
-        output = model(inputs, ids, noise)
+        output = model(inputs, ids, [(text.to(device), vision.to(device)) for text, vision in noise])
     each = segmentation_loss(output.logits.float(), masks.flatten(0, 1).to(device), dice=how.dice)
     contrast = contrast_loss(
         output.patches.float(),
