@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from redis import RedisError
 from sqlalchemy.exc import OperationalError
 
-from maskloop_backend.cli import demo, models, processes, projects, ranking, status
+from maskloop_backend.cli import bench, demo, models, processes, projects, ranking, status
 from maskloop_backend.cli.errors import EXPECTED
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (processes, demo, projects, ranking, models, status):
+for module in (processes, demo, projects, ranking, models, bench, status):
     module.register(app)
 
 

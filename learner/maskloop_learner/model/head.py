@@ -2,11 +2,10 @@
 
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from maskloop_learner.model.blocks import Affine, affine, full, normed
+from maskloop_learner.model.blocks import Affine, affine, normed
 
 
 class ScaleBlock(nn.Module):
@@ -24,10 +23,6 @@ class ScaleBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] -> [B, 2H, 2W, C]."""
-        return normed(self.spread(x), self.norm)
-
-    def spread(self, x: Tensor) -> Tensor:
-        """All but the norm."""
         b, h, w, c = x.shape
         kernel = self.conv1.weight.permute(2, 3, 1, 0).reshape(4 * c, c)
         bias = cast(Tensor, self.conv1.bias).repeat(4)
@@ -35,21 +30,7 @@ class ScaleBlock(nn.Module):
         x = x.permute(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c)
         # A permuted view of this kind is what torch calls channels-last memory: nothing is copied.
         x = F.conv2d(x.permute(0, 3, 1, 2), self.conv2.weight, padding=1, groups=c)
-        return x.permute(0, 2, 3, 1)
-
-    def spread_and_dot(self, x: Tensor, query: Tensor) -> Tensor:
-        """The block's output against `query` [B, C] -> [B, 2H, 2W], without writing the normed map.
-
-        norm(x) @ q = (x @ wq - mean(x) * sum(wq)) / deviation(x) + b @ q, where wq = w * q.
-        """
-        x = self.spread(x)
-        b, h, w, c = x.shape
-        x = x.reshape(b, h * w, c)
-        weighted = self.norm.weight * query
-        variance, mean = torch.var_mean(full(x), dim=-1, correction=0)
-        dot = full(x @ weighted.unsqueeze(2).to(x.dtype)).squeeze(2)
-        found = (dot - mean * weighted.sum(-1, keepdim=True)) * (variance + self.norm.eps).rsqrt()
-        return (found + (query @ self.norm.bias).unsqueeze(1)).view(b, h, w)
+        return normed(x.permute(0, 2, 3, 1), self.norm)
 
 
 class MaskHead(nn.Module):
@@ -76,16 +57,10 @@ class MaskHead(nn.Module):
     def forward(self, patches: Tensor, text: Tensor, *, grid: tuple[int, int], size: int) -> Tensor:
         """`patches` [B, gh*gw, D] and `text` [B, D], of any length -> logits [B, size, size]."""
         b, _, dim = patches.shape
-        grown = F.normalize(patches, dim=-1).reshape(b, *grid, dim)
-        query: Tensor = full(self.mask_head(F.normalize(text, dim=-1)))
-        *before, last = self.blocks()
-        for block in before:
-            grown = block(grown)
-        logits = last.spread_and_dot(grown, query).unsqueeze(1)
-        if logits.shape[2:] != (size, size):
+        grown: Tensor = self.upscale(F.normalize(patches, dim=-1).reshape(b, *grid, dim))
+        query: Tensor = self.mask_head(F.normalize(text, dim=-1))
+        _, h, w, _ = grown.shape
+        logits = (grown.reshape(b, h * w, dim) @ query.to(grown.dtype).unsqueeze(2)).reshape(b, 1, h, w)
+        if (h, w) != (size, size):
             logits = F.interpolate(logits, (size, size), mode="bilinear", align_corners=False)
         return logits.squeeze(1)
-
-    def blocks(self) -> list[ScaleBlock]:
-        """The upscaling blocks in order."""
-        return [cast(ScaleBlock, block) for block in self.upscale]
