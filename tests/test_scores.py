@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maskloop_learner.predict.scores import StreamingScores, binary_entropy
+from maskloop_learner.predict.scores import Scores, StreamingScores, binary_entropy
 
 
 def stream(samples: torch.Tensor, chunk: int) -> StreamingScores:
@@ -36,6 +36,89 @@ def test_agreeing_samples_have_no_mutual_information_and_certain_opposites_have_
     assert opposite.expected_entropy.item() == 0
     assert opposite.mutual_information.item() == pytest.approx(1)
     assert opposite.variance.item() == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(
+    ("samples", "pe", "ee", "variance"),
+    [
+        # H(1/4) = 2 - 3/4 log2 3, H(1/3) = log2 3 - 2/3, H(1/2) = 1
+        ([0.25, 0.75], 1.0, 2 - 0.75 * math.log2(3), 1 / 16),
+        ([0.0, 0.5], 2 - 0.75 * math.log2(3), 0.5, 1 / 16),
+        ([0.0, 0.0, 1.0], math.log2(3) - 2 / 3, 0.0, 2 / 9),
+        ([0.5], 1.0, 1.0, 0.0),
+        ([0.0, 0.0], 0.0, 0.0, 0.0),
+        ([1.0], 0.0, 0.0, 0.0),
+    ],
+)
+def test_all_four_measures_have_their_closed_forms(samples: list[float], pe: float, ee: float, variance: float) -> None:
+    got = stream(torch.tensor(samples).view(-1, 1, 1), 2).result()
+    assert got.probability.item() == pytest.approx(sum(samples) / len(samples), abs=1e-7)
+    assert got.predictive_entropy.item() == pytest.approx(pe, abs=1e-6)
+    assert got.expected_entropy.item() == pytest.approx(ee, abs=1e-6)
+    assert got.mutual_information.item() == pytest.approx(pe - ee, abs=1e-6)
+    assert got.variance.item() == pytest.approx(variance, abs=1e-7)
+
+
+MAPS = ("probability", "predictive_entropy", "expected_entropy", "mutual_information", "variance")
+
+
+def assert_close(found: Scores, wanted: Scores) -> None:
+    for name in MAPS:
+        torch.testing.assert_close(getattr(found, name), getattr(wanted, name), rtol=1e-4, atol=2e-6, msg=name)
+
+
+@st.composite
+def draws(draw: st.DrawFn) -> torch.Tensor:
+    """[n, 4, 5] of probabilities: agreeing, disagreeing, and at 0 or 1."""
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 10**6)))
+    count, spread, centre = draw(st.integers(1, 40)), draw(st.floats(0, 40)), draw(st.floats(-20, 20))
+    return (torch.randn((count, 4, 5), generator=generator) * spread + centre).sigmoid()
+
+
+@settings(deadline=None)
+@given(draws())
+def test_measures_keep_their_bounds(p: torch.Tensor) -> None:
+    """MI >= 0, PE >= EE, PE = EE + MI, and p(1-p) bounds the variance."""
+    got = stream(p, 7).result()
+    assert bool((got.mutual_information >= 0).all())
+    assert bool((got.predictive_entropy >= got.expected_entropy).all())
+    assert bool((got.predictive_entropy <= 1).all())
+    torch.testing.assert_close(got.expected_entropy + got.mutual_information, got.predictive_entropy)
+    assert bool((got.variance <= got.probability * (1 - got.probability) + 1e-6).all())
+
+
+@settings(deadline=None)
+@given(p=draws(), seed=st.integers(0, 10**6))
+def test_order_of_samples_and_of_pixels_does_not_matter(p: torch.Tensor, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    wanted = stream(p, 10).result()
+    assert_close(stream(p[torch.randperm(len(p), generator=generator)], 10).result(), wanted)
+    pixels = torch.randperm(20, generator=generator)
+    moved = stream(p.flatten(1)[:, pixels].view(-1, 4, 5), 10).result()
+    for name in MAPS:  # a pixel knows nothing of its neighbours: equal to the bit
+        assert torch.equal(getattr(moved, name), getattr(wanted, name).flatten()[pixels].view(4, 5))
+
+
+@settings(deadline=None)
+@given(draws())
+def test_foreground_and_background_are_alike(p: torch.Tensor) -> None:
+    """p -> 1 - p changes the mask and no uncertainty: p = 0.1 is as unsure as 0.9."""
+    one, other = stream(p, 10).result(), stream(1 - p, 10).result()
+    torch.testing.assert_close(other.probability, 1 - one.probability, rtol=1e-5, atol=1e-6)
+    for name in MAPS[1:]:
+        torch.testing.assert_close(getattr(other, name), getattr(one, name), rtol=1e-4, atol=1e-5)
+
+
+@settings(deadline=None)
+@given(p=draws(), cuts=st.lists(st.integers(1, 15), min_size=1, max_size=40))
+def test_chunks_do_not_matter(p: torch.Tensor, cuts: list[int]) -> None:
+    """However unequal they are."""
+    uneven, start = StreamingScores(), 0
+    for size in [*cuts, len(p)]:
+        if start < len(p):
+            uneven.add(p[start : start + size])
+        start += size
+    assert_close(uneven.result(), stream(p, 1).result())
 
 
 @settings(deadline=None, max_examples=60)
