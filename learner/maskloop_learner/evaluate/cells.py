@@ -56,7 +56,7 @@ class Cells:
     def weights(self, name: str, items: Sequence[Item], make: Callable[[], bytes], *, say: Say) -> Weights:
         """The weights of a training, made when they are first needed, unless they are there."""
         key = digest_items(items)
-        path = self.folder / "weights" / f"{_file_name(name)}-{key[:12]}.safetensors"
+        path = self.folder / "weights" / f"{file_name(name)}-{key[:12]}.safetensors"
 
         def load() -> bytes:
             if not path.exists():
@@ -77,7 +77,7 @@ class Cells:
     ) -> dict[str, Any]:
         """The figures of a test, made unless they are there, of the same training and the same images."""
         key = f"{weights.key} {digest_items(items)}"
-        path = self.folder / "cells" / f"{_file_name(name)}.json"
+        path = self.folder / "cells" / f"{file_name(name)}.json"
         if (before := _read_json(path)) is not None and before.get("key") == key:
             figures: dict[str, Any] = before["figures"]
             return figures
@@ -130,7 +130,8 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
+    """A name as a file may be called on every system."""
     # The digest keeps names apart that differ in other characters alone.
     return f"{re.sub(r'[^A-Za-z0-9]+', '-', name).strip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 

@@ -1,11 +1,10 @@
 """A trained model, ready to be evaluated, and its training on items of a data set."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
-from maskloop_learner.data.files import ItemError, open_item
-from maskloop_learner.data.findings import Finding
+from maskloop_learner.data.files import open_item
 from maskloop_learner.data.layout import Item
 from maskloop_learner.evaluate.run import Case, Found, Image, Predict
 from maskloop_learner.model.checkpoint import read_meta
@@ -39,20 +38,10 @@ def read_labels(weights: bytes) -> dict[str, str]:
     return {str(label): str(known.get(label, "")) for label in labels} if isinstance(labels, list) else {}
 
 
-def read_cases(
-    items: Sequence[Item], *, label: str, prompt: str | None, on_problem: Callable[[Finding], None]
-) -> Iterator[Case]:
-    """The items' pixels, one after the other, asked for by their own prompts or by `prompt`.
-
-    `on_problem` is told of those that cannot be read, and may raise; they are left out.
-    """
-    for item in items:
-        try:
-            image, mask = open_item(item)
-        except ItemError as error:
-            on_problem(Finding("unreadable", str(error), name=item.name))
-            continue
-        yield Case(item.name, image, {label: mask}, {label: prompt or item.prompt})
+def read_case(item: Item, *, label: str, prompt: str | None = None) -> Case:
+    """An item's pixels, asked for by its own prompt or by `prompt`. Raises ItemError when it cannot be read."""
+    image, mask = open_item(item)
+    return Case(item.name, image, {label: mask}, {label: prompt or item.prompt})
 
 
 class Lessons(Sequence[Example]):

@@ -4,7 +4,7 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from maskloop_learner.evaluate.calibration import CalibrationSample, is_sampled
 from maskloop_learner.evaluate.cards import Gallery
@@ -13,21 +13,17 @@ from maskloop_learner.evaluate.page import PAGE_CARDS, draw_page
 from maskloop_learner.evaluate.results import Figures, ImageResult, show, summarise, to_csv
 from maskloop_learner.evaluate.run import Look
 from maskloop_learner.evaluate.sheet import PNG_CARDS, Heading, draw_sheet, pick_cards
-
-
-class Calibrate(Protocol):
-    """`report_calibration` of maskloop_learner.train.calibration."""
-
-    def __call__(self, **lists: Any) -> Any:
-        """Lists of a CalibrationSample by name; the report has `to_dict()`."""
+from maskloop_learner.train.calibration import report_calibration
 
 
 @dataclass
 class Evaluation:
-    """Results as they come. `total`: images there will be; without `pictures` no tile is drawn."""
+    """Results as they come. `total`: images there will be; `threshold`: of the masks, 0..1."""
 
     total: int
+    threshold: float
     pictures: bool = True
+    """Whether tiles are drawn."""
     results: list[ImageResult] = field(default_factory=list)
     samples: dict[str, CalibrationSample] = field(default_factory=dict)
     _places: dict[str, int] = field(default_factory=dict)
@@ -43,12 +39,15 @@ class Evaluation:
         if is_sampled(place, self.total):
             self.samples.setdefault(look.result.label, CalibrationSample()).add(look)
 
-    def summary(self, calibrate: Calibrate) -> dict[str, Figures]:
+    def summary(self) -> dict[str, Figures]:
         """Figures by label (see `summarise_label`) with `calibration`. Raises ValueError without results."""
         return {
-            label: {**figures, "calibration": calibrate(**vars(self.samples[label])).to_dict()}
+            label: {**figures, "calibration": self._calibration(label)}
             for label, figures in summarise(self.results).items()
         }
+
+    def _calibration(self, label: str) -> Figures:
+        return report_calibration(**vars(self.samples[label]), threshold=self.threshold).to_dict()
 
 
 def write_report(

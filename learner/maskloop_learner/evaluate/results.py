@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, median, stdev
 from typing import Any
 
-from scipy import stats
+from maskloop_learner.predict.ranks import spearman
 
 METRICS = ("dice", "iou", "nsd", "hd95")
 UNCERTAINTIES = ("predictive_entropy", "expected_entropy", "mutual_information", "variance")
@@ -92,17 +92,11 @@ def spread(results: Iterable[ImageResult], name: str) -> Figures:
 
 
 def error_rank(results: Sequence[ImageResult]) -> dict[str, float | None]:
-    """Spearman's correlation, -1..1, of 1 - Dice with each uncertainty; None where either is the same everywhere."""
+    """Spearman's correlation, -1..1, of 1 - Dice with each uncertainty; None for < 3 images or constant values."""
     rows = [result.to_row() for result in results]
     names = [name for name in rows[0] if name.startswith(UNCERTAINTIES)]
     errors = [1 - result.dice for result in results]
-    return {name: _spearman([row[name] for row in rows], errors) for name in names}
-
-
-def _spearman(first: list[float], second: list[float]) -> float | None:
-    if len(set(first)) < 2 or len(set(second)) < 2:
-        return None
-    return float(stats.spearmanr(first, second).statistic)
+    return {name: spearman([row[name] for row in rows], errors) for name in names}
 
 
 def to_csv(results: Sequence[ImageResult]) -> str:

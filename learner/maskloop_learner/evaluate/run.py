@@ -1,7 +1,6 @@
 """From labelled images to results: predict each, measure it, show it to whoever watches."""
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,7 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from maskloop_learner.evaluate.results import METRICS, UNCERTAINTIES, ImageResult
+from maskloop_learner.evaluate.results import UNCERTAINTIES, ImageResult
+from maskloop_learner.train.metrics import segmentation_metrics
 
 Image = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -49,8 +49,6 @@ class Found(Protocol):
 
 Predict = Callable[[Image, Mapping[str, str], str], Mapping[str, Found]]
 """(image, prompts by label, SHA-256 of the image) -> predictions by label."""
-Measure = Callable[[Mask, Mask], Mapping[str, float]]
-"""(found, truth) -> dice, iou, nsd, hd95."""
 
 
 @dataclass(frozen=True)
@@ -76,30 +74,27 @@ class Look:
     result: ImageResult
 
 
-def evaluate_cases(cases: Iterable[Case], *, predict: Predict, measure: Measure) -> Iterator[Look]:
+def evaluate_cases(cases: Iterable[Case], *, predict: Predict) -> Iterator[Look]:
     """Predict and measure one image after the other; labels in the order of the case's prompts.
 
-    The chance in a prediction depends on the image alone, so two models are compared under the same. Raises
-    ValueError for a metric that is not finite.
+    The chance in a prediction depends on the image alone, so two models are compared under the same.
     """
     for case in cases:
         digest = hashlib.sha256(case.image.tobytes()).hexdigest()
         empty = np.zeros(case.image.shape[:2], dtype=bool)
         for label, found in predict(case.image, case.prompts, digest).items():
             truth = case.truth.get(label, empty)
-            yield Look(case, found, truth, make_result(case, label, found, truth, measure(found.mask, truth)))
+            yield Look(case, found, truth, make_result(case, label, found, truth))
 
 
-def make_result(case: Case, label: str, found: Found, truth: Mask, metrics: Mapping[str, float]) -> ImageResult:
+def make_result(case: Case, label: str, found: Found, truth: Mask) -> ImageResult:
     """The figures of one label in one image."""
-    for name in METRICS:
-        if not math.isfinite(metrics[name]):
-            raise ValueError(f"{case.name}: the {name} of {label!r} must be finite, got {metrics[name]!r}")
+    metrics = segmentation_metrics(found.mask, truth)
     return ImageResult(
         name=case.name,
         label=label,
         prompt=case.prompts[label],
-        **{name: float(metrics[name]) for name in METRICS},
+        **metrics,
         area_found=int(found.mask.sum()),
         area_truth=int(truth.sum()),
         probability=found.probability,

@@ -1,6 +1,7 @@
 """The contact sheet as one picture: cards in two columns, worst first, on a dark ground as images are read."""
 
 import io
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,8 @@ ABOVE, BELOW = 62, 58
 """Room of a card's texts above and below its tiles."""
 CARD_WIDTH = len(TILES) * TILE + (len(TILES) - 1) * GAP + 2 * PAD
 CARD_HEIGHT = ABOVE + TILE + BELOW
+LONGEST = 400
+"""No text of a card is longer, in letters: measuring takes its time."""
 PNG_CARDS = 24
 """A picture of more cards is too long to look at; the page shows more."""
 
@@ -142,8 +145,8 @@ def _write(
     anchor: str = "la",
 ) -> None:
     font = ImageFont.load_default(size)
+    text = text[:LONGEST]
     if room is not None and font.getlength(text) > room:
-        while text and font.getlength(text + "...") > room:
-            text = text[:-1]
-        text = text.rstrip() + "..."
+        fits = bisect_right(range(len(text)), room, key=lambda end: font.getlength(text[:end] + "..."))
+        text = text[: max(0, fits - 1)].rstrip() + "..."
     pen.text(at, text, fill=fill, font=font, anchor=anchor)

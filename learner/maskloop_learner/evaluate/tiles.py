@@ -3,7 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL import ImageColor, ImageFilter
+from PIL import ImageColor
+from scipy import ndimage
 
 Mask = NDArray[np.bool_]
 Colour = tuple[int, ...]
@@ -72,9 +73,8 @@ def trace(mask: Mask, *, side: int) -> tuple[Pillow.Image, Pillow.Image]:
     # A mask too small to be half of a pixel is still to be seen.
     cut = 127 if large.getextrema()[1] > 127 else 0  # type: ignore[operator]
     large = large.point(lambda level: 255 * (level > cut))
-    wide = np.asarray(large.filter(ImageFilter.MaxFilter(3)))
-    thin = np.asarray(large.filter(ImageFilter.MinFilter(5)))
-    ring = Pillow.fromarray(wide - thin)
+    pixels = np.asarray(large)
+    ring = Pillow.fromarray(ndimage.maximum_filter(pixels, 5) - ndimage.minimum_filter(pixels, 5))
     return tuple(_centre(each.resize((width, height), Pillow.Resampling.BOX), side) for each in (large, ring))  # type: ignore[return-value]
 
 
