@@ -61,17 +61,16 @@ class Work:
     def __enter__(self) -> "Work":
         from maskloop_queue.processes import set_threads
 
-        settings = get_settings()
-        # Nothing else of Maskloop runs in this process: it may have the cores of both kinds of workers.
-        set_threads(settings.gpu_threads + settings.training_threads)
-        self._bar.start()
+        set_threads(get_settings().training_threads)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
 
     def say(self, step: str) -> None:
-        """Tell what comes next."""
+        """Tell what comes next; the first time the bar appears."""
+        self._bar.start()
         self._bar.console.print(step, highlight=False, markup=False)
 
     def steps_for(self, images: int) -> int:
