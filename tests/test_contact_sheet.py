@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from looks import make_look, square
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageColor
 
@@ -42,7 +43,7 @@ def card(**changes: object) -> Card:
     return draw_card(make_look(**asked))  # type: ignore[arg-type]
 
 
-def pixels(data: bytes) -> np.ndarray:
+def pixels(data: bytes) -> NDArray[np.uint8]:
     """A PNG file's pixels, RGB."""
     return np.asarray(Pillow.open(io.BytesIO(data)).convert("RGB"))
 
@@ -70,6 +71,12 @@ def test_colours_rise_from_dark_to_bright() -> None:
     assert (np.diff(grey) > -1e-9).all()
     assert grey[0] < 5
     assert grey[-1] > 230
+
+
+def test_what_rounding_left_above_one_is_one() -> None:
+    """Maps are float32, and were enlarged."""
+    tile = heat_tile(np.full((4, 4), np.nextafter(np.float32(1), np.float32(2))), side=4)
+    assert tile.getcolors() == [(16, heat_colour(1.0))]
 
 
 @pytest.mark.parametrize("bad", [-0.1, 1.1, np.nan])

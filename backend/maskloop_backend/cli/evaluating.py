@@ -70,9 +70,13 @@ def evaluate(
 ) -> None:
     """How good a model is on labelled images which no training has seen.
 
-    Dice, IoU, surface Dice (NSD, 2 pixels), HD95 and calibration, by label; with --out for each image too, and as
-    pictures. The images are two folders (--images, --masks) or a data set (--dataset); the model is a project's or
-    a file (--weights).
+    Figures by label: Dice, IoU, NSD (2 pixels), HD95 and calibration.
+
+    --out writes them for each image too, and draws pictures.
+
+    The images are two folders (--images, --masks) or a --dataset.
+
+    The model is a project's, or a file (--weights) that needs no project.
     """
     check_method(method)
     settings = get_settings()

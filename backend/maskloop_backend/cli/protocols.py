@@ -54,8 +54,9 @@ def data_efficiency(
 ) -> None:
     """Train on 10, 25, 50 and 100 % of a data set's training rows and test each model on its whole test split.
 
-    Writes results.md and results.json into the folder, the weights, and a table of every image. What was finished
-    is kept: run it again after an interruption and it goes on.
+    Leaves results.md, results.json, the weights and a table of every image.
+
+    What was finished is kept: after an interruption, run it again.
     """
     opened = open_dataset(dataset)
     variants = _variants(prompts)
@@ -94,8 +95,9 @@ def domain_generalisation(
 ) -> None:
     """Train on one data set; test on it (ID) and on others that it never saw (OOD); with their harmonic mean (HM).
 
-    Writes results.md and results.json into the folder, the weights, and a table of every image. What was finished
-    is kept: run it again after an interruption and it goes on.
+    Leaves results.md, results.json, the weights and a table of every image.
+
+    What was finished is kept: after an interruption, run it again.
     """
     source, targets = open_dataset(train), [open_dataset(path) for path in test]
     variants = _variants(prompts)

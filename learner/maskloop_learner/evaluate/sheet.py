@@ -147,6 +147,6 @@ def _write(
     font = ImageFont.load_default(size)
     text = text[:LONGEST]
     if room is not None and font.getlength(text) > room:
-        fits = bisect_right(range(len(text)), room, key=lambda end: font.getlength(text[:end] + "..."))
+        fits = bisect_right(range(len(text)), float(room), key=lambda end: font.getlength(text[:end] + "..."))
         text = text[: max(0, fits - 1)].rstrip() + "..."
     pen.text(at, text, fill=fill, font=font, anchor=anchor)

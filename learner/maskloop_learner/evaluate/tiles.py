@@ -6,6 +6,8 @@ from PIL import Image as Pillow
 from PIL import ImageColor
 from scipy import ndimage
 
+from maskloop_learner.predict.aggregate import ROUNDING
+
 Mask = NDArray[np.bool_]
 Colour = tuple[int, ...]
 
@@ -38,9 +40,9 @@ def heat_tile(uncertainty: NDArray[np.float32], *, side: int) -> Pillow.Image:
 
     The scale is 0..1 in every tile. Stretching each map from its own least to its own largest value, as published
     figures do, makes an image the model is sure of look like one it knows nothing of; here it stays dark.
-    Raises ValueError for values outside 0..1, NaN included.
+    Raises ValueError for values outside 0..1 by more than float32's rounding, NaN included.
     """
-    if not bool(((uncertainty >= 0) & (uncertainty <= 1)).all()):
+    if not bool(((uncertainty >= -ROUNDING) & (uncertainty <= 1 + ROUNDING)).all()):
         raise ValueError("an uncertainty map must lie in 0..1, got values outside or NaN; divide entropies by ln 2")
     height, width = fit(uncertainty.shape[:2], side)
     small = Pillow.fromarray(uncertainty.astype(np.float32)).resize((width, height), Pillow.Resampling.BILINEAR)
