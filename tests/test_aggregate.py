@@ -79,6 +79,16 @@ def test_the_mask_leads_only_the_band_and_the_boundary() -> None:
     assert got["boundary_norm"] == pytest.approx(64 / boundary_length(mask))
 
 
+@pytest.mark.parametrize(("shape", "count"), [((20, 20), 20), ((10, 14), 7), ((3, 7), 2), ((1, 1), 1)])
+def test_the_top_is_a_twentieth_of_the_pixels_rounded_up(shape: tuple[int, int], count: int) -> None:
+    u = np.zeros(shape[0] * shape[1])
+    u[-count:] = 1
+    empty = np.zeros(shape, dtype=bool)
+    assert aggregate(u.reshape(shape), empty)["top_q"] == 1
+    u[-1] = 0
+    assert aggregate(u.reshape(shape), empty)["top_q"] == pytest.approx((count - 1) / count)
+
+
 def test_patches_stay_inside_and_reach_the_corners() -> None:
     u = np.zeros((32, 40))
     u[-4:, -4:] = 0.5

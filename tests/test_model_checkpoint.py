@@ -37,7 +37,11 @@ def test_round_trip_is_exact_small_and_says_what_it_is(model: MedCLIPSeg, weight
         assert b.dtype == torch.float32
     assert not loaded.training
     assert not any(p.requires_grad for p in loaded.parameters())
-    assert read_meta(weights) == {"format": "maskloop-medclipseg/1", "backbone": "nano"} | META
+    assert read_meta(weights) == META | {
+        "format": "maskloop-medclipseg/1",
+        "backbone": "nano",
+        "preprocessing": "local",
+    }
     assert len(weights) < 10e6  # the word table in half precision
 
 

@@ -11,12 +11,12 @@ import torch
 from maskloop_learner.model.backbones import find_backbone
 from maskloop_learner.model.checkpoint import load_weights, read_meta
 from maskloop_learner.predict.predictor import Predictor
-from maskloop_learner.train import loop
+from maskloop_learner.train import loop, steps
 from maskloop_learner.train.augment import Augmentation, augment
 from maskloop_learner.train.evaluation import evaluate
 from maskloop_learner.train.examples import gather_examples
 from maskloop_learner.train.loop import Example, Progress, TrainingCancelled, TrainingError, train
-from maskloop_learner.train.losses import contrast_loss, dice_loss, segmentation_loss
+from maskloop_learner.train.losses import DiceKind, contrast_loss, dice_loss, segmentation_loss
 
 LABELS = ["Disc", "Square"]
 PROMPTS = {"Disc": "a bright disc", "Square": "a dark square"}
@@ -162,22 +162,22 @@ def test_an_absent_label_is_an_empty_mask_and_sizes_may_differ() -> None:
 
 
 def test_every_example_is_seen_equally_often() -> None:
-    seen = [k for step in range(12) for k in loop.pick(5, step=step, batch=5, seed=3)]
+    seen = [k for step in range(12) for k in steps.pick(5, step=step, batch=5, seed=3)]
     assert np.bincount(seen).tolist() == [12] * 5
     assert seen[:5] != seen[5:10]
-    more = [k for step in range(6) for k in loop.pick(3, step=step, batch=4, seed=3)]
+    more = [k for step in range(6) for k in steps.pick(3, step=step, batch=4, seed=3)]
     assert np.bincount(more).tolist() == [8] * 3
 
 
 def test_learning_rate_rises_then_falls() -> None:
     spec = find_backbone("nano")
-    rates = [loop.learning_rate(spec, k, 200) for k in range(200)]
+    rates = [steps.learning_rate(spec, k, 200) for k in range(200)]
     top = rates.index(max(rates))
     assert max(rates) == pytest.approx(spec.learning_rates[0])
     assert rates[:top] == sorted(rates[:top])
     assert rates[top:] == sorted(rates[top:], reverse=True)
     assert rates[-1] == pytest.approx(spec.learning_rates[1], rel=0.1)
-    assert loop.learning_rate(spec, 0, 1) > 0
+    assert steps.learning_rate(spec, 0, 1) > 0
 
 
 def test_losses_at_known_masks() -> None:
@@ -194,8 +194,8 @@ def test_losses_at_known_masks() -> None:
 def test_contrast_is_least_where_patches_look_like_their_text() -> None:
     text = torch.eye(4)
     patches = text[:, None].repeat(1, 3, 1)
-    matched = contrast_loss(patches, text, temperature=0.2)
-    swapped = contrast_loss(patches.roll(1, 0), text, temperature=0.2)
+    matched = contrast_loss(patches, text, temperature=0.2, kind="unit")
+    swapped = contrast_loss(patches.roll(1, 0), text, temperature=0.2, kind="unit")
     assert matched < swapped
     assert bool(matched.isfinite())
 
@@ -230,12 +230,12 @@ def test_many_labels_cost_no_more_than_four(tmp_path: Path) -> None:
     labels = [f"part {k}" for k in range(9)]
     sizes: list[int] = []
 
-    def counted(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def counted(logits: torch.Tensor, target: torch.Tensor, *, dice: DiceKind) -> torch.Tensor:
         sizes.append(len(logits))
-        return segmentation_loss(logits, target)
+        return segmentation_loss(logits, target, dice=dice)
 
     patch = pytest.MonkeyPatch()
     with patch.context() as m:
-        m.setattr(loop, "segmentation_loss", counted)
+        m.setattr(steps, "segmentation_loss", counted)
         run(tmp_path, labels=labels, prompts={x: x for x in labels}, steps=2)
     assert sizes == [8, 8]

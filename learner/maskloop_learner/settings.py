@@ -53,7 +53,17 @@ class Settings(BaseSettings):
     training_workers: int = Field(
         1, ge=0, le=8, description="Training workers that `maskloop up` starts on this machine."
     )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "fp32", description="Precision of matrix products: fp32, bf16, or auto: bf16 where the hardware is made for it."
+    )
     samples: int = Field(30, ge=1, le=1000, description="Monte-Carlo samples S per prediction.")
+    cheap_ranking: bool = Field(
+        True,
+        description="Rank images with fewer samples where a model's calibration has shown the order to stay the same.",
+    )
+    calibration_images: int = Field(
+        50, ge=0, description="Images on which each new model's ranking is compared with its full sampling; 0: none."
+    )
     threshold: float = Field(
         0.5, gt=0, lt=1, description="A pixel is in the mask when its mean probability is above this."
     )
@@ -127,6 +137,11 @@ class Settings(BaseSettings):
     def resolved_store_url(self) -> str:
         """The store's fsspec URL."""
         return self.store_url or (self.home / "store").absolute().as_uri()
+
+    @property
+    def bases_folder(self) -> Path:
+        """Where the frozen towers of the published backbones are kept."""
+        return self.home / "backbones"
 
     @property
     def resolved_public_url(self) -> str:

@@ -33,6 +33,14 @@ def score_image(version_id: str, image_digest: str, deadline: float | None = Non
     scoring.score(place.pool, place.predictors, version_id, image_digest)
 
 
+def rank_image(version_id: str, image_digest: str) -> None:
+    """Say where a prediction version places an image, before its mask is drawn."""
+    from maskloop_queue import ranking
+
+    place = running()
+    ranking.rank(place.pool, place.predictors, version_id, image_digest)
+
+
 def train_round(round_id: int) -> Retry | None:
     """Work on a training round until it has ended; put back at the front of the queue when the worker must stop."""
     from maskloop_queue import rounds
@@ -58,6 +66,7 @@ def resumable(work: Callable[[], None], *, name: str) -> Retry | None:
 
 JOBS: dict[str, Callable[..., Any]] = {
     "maskloop_queue.jobs.score_image": score_image,
+    "maskloop_queue.jobs.rank_image": rank_image,
     "maskloop_queue.jobs.train_round": train_round,
 }
 

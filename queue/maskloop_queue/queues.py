@@ -37,9 +37,9 @@ def training_queue(conn: redis.Redis) -> Queue:
     return Queue(TRAINING, connection=conn, job_class=MaskloopJob, serializer="json", default_timeout=ROUND_TIMEOUT)
 
 
-def score_job_id(version_id: str, image_digest: str) -> str:
+def score_job_id(version_id: str, image_digest: str, *, kind: str = "score") -> str:
     """The id of the job that predicts this image with this version. ValueError for what RQ cannot have in an id."""
-    job_id = f"score-{version_id}-{image_digest[:_DIGEST_CHARS]}"
+    job_id = f"{kind}-{version_id}-{image_digest[:_DIGEST_CHARS]}"
     if not _SAFE.fullmatch(job_id):
         raise ValueError(f"version {version_id!r} or digest {image_digest!r} has characters beyond A-Z a-z 0-9 _ -")
     return job_id
@@ -76,6 +76,23 @@ def enqueue_score(
         else:
             return True
     return False
+
+
+def enqueue_rank(conn: redis.Redis, version_id: str, image_digest: str) -> bool:
+    """Ask for one rank; return whether it is newly queued (False: it was queued, running or failed just now)."""
+    try:
+        gpu_queue(conn).enqueue_call(
+            "maskloop_queue.jobs.rank_image",
+            args=(version_id, image_digest),
+            job_id=score_job_id(version_id, image_digest, kind="rank"),
+            unique=True,
+            result_ttl=0,
+            failure_ttl=SCORE_FAILURE_TTL,
+            retry=Retry(max=RETRIES),
+        )
+    except DuplicateJobError:
+        return False
+    return True
 
 
 def enqueue_round(conn: redis.Redis, round_id: int, attempt: int) -> bool:

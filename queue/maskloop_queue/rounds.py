@@ -11,18 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskloop_learner.pool.events import record
-from maskloop_learner.pool.images import open_image
-from maskloop_learner.pool.masks import decode_mask
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Champion, Model, Project, Round, Snapshot, utcnow
 from maskloop_learner.pool.snapshot import Manifest, load_manifest
 from maskloop_learner.settings import Settings
-from maskloop_learner.train.gate import Decision, DiceByLabel, decide
+from maskloop_learner.train.gate import Decision, decide
 from maskloop_learner.train.registry import ChampionConflict, ensure_version, set_champion
+from maskloop_queue.trials import Trial, load_examples
 from maskloop_queue.triggers import BACKOFF
 
 if TYPE_CHECKING:
-    from maskloop_learner.train.loop import Example
+    from maskloop_learner.train.examination import Examination
 
 log = logging.getLogger(__name__)
 Report = Callable[[dict[str, Any]], None]
@@ -88,6 +87,7 @@ class Reporter:
         self._pool, self._round_id = pool, round_id
         self._report, self._should_stop = report, should_stop
         self._next, self._cancelled = 0.0, False
+        self._doing = ""
 
     def progress(self, state: dict[str, Any]) -> None:
         """Pass `state` on; it also says whether somebody ended the round meanwhile."""
@@ -99,6 +99,16 @@ class Reporter:
             row = session.get_one(Round, self._round_id)
             row.progress = state
             self._cancelled = row.state == "cancelled"
+
+    def tick(self, what: str, done: int, of: int) -> None:
+        """Say that the work after the last step gets on. Raises TrainingCancelled when it should end."""
+        from maskloop_learner.train.loop import TrainingCancelled
+
+        if self.stopped():
+            raise TrainingCancelled(f"cancelled during {what}, {done} of {of} images")
+        if what != self._doing:
+            log.info("round %d: %s on %d images", self._round_id, what, of)
+            self._doing = what
 
     def stopped(self) -> bool:
         """Whether the training should end now."""
@@ -143,6 +153,7 @@ def _hold(folder: Path) -> Iterator[None]:
 def _train_and_publish(
     pool: Pool, plan: Plan, settings: Settings, report: Report, should_stop: Callable[[], bool]
 ) -> None:
+    from maskloop_learner.model.bases import BackboneError, Bases
     from maskloop_learner.model.checkpoint import CheckpointError
     from maskloop_learner.train.loop import Progress, train
 
@@ -151,7 +162,8 @@ def _train_and_publish(
     def on_progress(progress: Progress) -> None:
         reporter.progress({"step": progress.step, "steps": progress.steps, "loss": progress.loss, "eta": progress.eta})
 
-    examples = {side: _load_examples(pool, plan.manifest, side) for side in ("train", "validation")}
+    examples = {side: load_examples(pool, plan.manifest, side) for side in ("train", "validation")}
+    bases = Bases(settings.bases_folder)
     weights = train(
         examples["train"],
         backbone=settings.backbone,
@@ -165,8 +177,12 @@ def _train_and_publish(
         checkpoint_steps=settings.checkpoint_steps,
         on_progress=on_progress,
         should_stop=reporter.stopped,
+        bases=bases,
+        precision=settings.precision,
     )
-    challenger = _validate(weights, examples["validation"], plan.manifest, settings)
+    trial = Trial(pool=pool, manifest=plan.manifest, settings=settings, tick=reporter.tick)
+    predictor = trial.load(weights)
+    challenger = trial.validate(predictor, examples["validation"])
     with pool.read() as session:
         champion = session.get(Champion, plan.project_id)
         fence = champion.fence if champion else 0
@@ -176,45 +192,25 @@ def _train_and_publish(
     if rival is not None and set(plan.manifest["labels"]) <= set(rival.labels):
         rivals_weights = pool.store.get("weights", rival.weights_digest)
         try:
-            old = _validate(rivals_weights, examples["validation"], plan.manifest, settings)
-        except CheckpointError as error:
+            old = trial.validate(trial.load(rivals_weights), examples["validation"])
+        except (CheckpointError, BackboneError) as error:
             # Made by another release: it predicts nothing any more, and must not stand in the way for ever.
             log.warning("round %d: the champion cannot be compared with: %s", plan.round_id, error)
     decision = decide(champion=old, challenger=challenger, margin=settings.gate_margin)
-    _publish(pool, plan, settings, weights, decision, fence=fence, parent=rival.id if rival else None)
-
-
-def _load_examples(pool: Pool, manifest: Manifest, split: str) -> "list[Example]":
-    from maskloop_learner.train.loop import Example
-
-    return [
-        Example(
-            image=open_image(pool.store.get("images", item["image"])),
-            masks={label: decode_mask(pool.store.get("masks", digest)) for label, digest in item["masks"].items()},
-            name=item["name"],
-        )
-        for item in manifest["items"]
-        if item["split"] == split
-    ]
-
-
-def _validate(weights: bytes, examples: "list[Example]", manifest: Manifest, settings: Settings) -> DiceByLabel:
-    from maskloop_learner.predict.predictor import Predictor
-    from maskloop_learner.train.evaluation import measure
-
-    return measure(
-        Predictor(weights=weights, device=settings.device),
-        examples,
-        {label: manifest["prompts"][label] for label in manifest["labels"]},
-        samples=settings.samples,
-        threshold=settings.threshold,
-        min_speck_area=settings.min_speck_area,
-        max_hole_area=settings.max_hole_area,
-    )
+    found = trial.examine(predictor, examples["validation"]) if decision.promote else None
+    _publish(pool, plan, settings, weights, decision, found, fence=fence, parent=rival.id if rival else None)
 
 
 def _publish(
-    pool: Pool, plan: Plan, settings: Settings, weights: bytes, decision: Decision, *, fence: int, parent: int | None
+    pool: Pool,
+    plan: Plan,
+    settings: Settings,
+    weights: bytes,
+    decision: Decision,
+    found: "Examination | None",
+    *,
+    fence: int,
+    parent: int | None,
 ) -> None:
     digest = pool.store.put("weights", weights)
     with pool.write() as session:
@@ -235,8 +231,8 @@ def _publish(
             labels=plan.manifest["labels"],
             snapshot_id=plan.snapshot_id,
             parent_id=parent,
-            config={"steps": settings.train_steps, "batch": settings.train_batch, "seed": settings.train_seed},
-            metrics={"validation": decision.figures, "decision": decision.reason},
+            config=_config(settings, found),
+            metrics={"validation": decision.figures, "decision": decision.reason, **(found.to_dict() if found else {})},
         )
         session.add(model)
         session.flush()
@@ -262,6 +258,19 @@ def _publish(
             subject=str(plan.round_id),
             data={"reason": row.reason, "model": model.id, "figures": decision.figures},
         )
+
+
+def _config(settings: Settings, found: "Examination | None") -> dict[str, Any]:
+    config: dict[str, Any] = {
+        "steps": settings.train_steps,
+        "batch": settings.train_batch,
+        "seed": settings.train_seed,
+        "temperature": found.temperature if found else 1.0,
+    }
+    if found is not None and found.sampling is not None:
+        chosen = found.sampling
+        config["ranking"] = {"method": chosen.method, "samples": chosen.samples, "of_samples": settings.samples}
+    return config
 
 
 def _put_back(pool: Pool, plan: Plan) -> None:

@@ -54,7 +54,7 @@ class Place:
         if self._predictors is None:
             from maskloop_queue.scoring import Predictors
 
-            self._predictors = Predictors(device=self.settings.device)
+            self._predictors = Predictors.of(self.settings)
         return self._predictors
 
     def progress(self) -> None:

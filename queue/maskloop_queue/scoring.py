@@ -1,9 +1,7 @@
 """The GPU worker's job: predict one image and write mask, uncertainty and scores to the pool."""
 
 import logging
-import math
 import time
-from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import IntegrityError
@@ -11,53 +9,30 @@ from sqlalchemy.exc import IntegrityError
 from maskloop_learner.pool.images import ImageError, open_image
 from maskloop_learner.pool.masks import encode_mask
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import prediction_for
-from maskloop_learner.pool.schema import Prediction, PredictionVersion, Score
+from maskloop_learner.pool.queries import prediction_for, rank_for
+from maskloop_learner.pool.schema import Prediction, Score
+from maskloop_learner.predict.version import ranks_apart
+from maskloop_queue.ranking import ScoringError, find_version, make_rank, predict_with, rank, write_rank
+from maskloop_queue.warm import Predictors
 
 if TYPE_CHECKING:
-    from maskloop_learner.predict.predictor import LabelPrediction, Predictor
+    from maskloop_learner.predict.predictor import LabelPrediction
+
+__all__ = ["Predictors", "ScoringError", "score"]
 
 log = logging.getLogger(__name__)
-
-
-class ScoringError(RuntimeError):
-    """A prediction could not be made, for a reason that is not the image's."""
-
-
-class Predictors:
-    """Models kept warm in this process, the least recently used one out first."""
-
-    def __init__(self, *, device: str, capacity: int = 2) -> None:
-        self.device = device
-        self.capacity = capacity
-        self._warm: OrderedDict[str, Predictor] = OrderedDict()
-
-    def get(self, pool: Pool, weights_digest: str) -> "Predictor":
-        """The predictor of these weights, loaded from the store when it is not warm."""
-        from maskloop_learner.predict.predictor import Predictor
-
-        if weights_digest not in self._warm:
-            self._warm[weights_digest] = Predictor(
-                weights=pool.store.get("weights", weights_digest), device=self.device
-            )
-            while len(self._warm) > self.capacity:
-                self._warm.popitem(last=False)
-        self._warm.move_to_end(weights_digest)
-        return self._warm[weights_digest]
 
 
 def score(pool: Pool, predictors: Predictors, version_id: str, image_digest: str) -> bool:
     """Make the prediction of one image unless it is there; return whether it was made now.
 
-    An image that cannot be read gets a prediction with the reason in it, so that it is not tried for ever.
+    An image that cannot be read gets a prediction with the reason in it, so that it is not tried for ever. The
+    prediction's uncertainty is that of the version's ranks, which is made now where it lacks.
     """
+    config = find_version(pool, version_id)
     with pool.read() as session:
-        version = session.get(PredictionVersion, version_id)
-        if version is None:
-            raise ScoringError(f"prediction version {version_id!r} is not in the pool")
         if prediction_for(session, version_id, image_digest) is not None:
             return False
-        config = version.config
     started = time.perf_counter()
     row = Prediction(version_id=version_id, image_digest=image_digest)
     scores: list[Score] = []
@@ -66,24 +41,20 @@ def score(pool: Pool, predictors: Predictors, version_id: str, image_digest: str
     except ImageError as error:
         row.error = str(error)
     else:
-        found = predictors.get(pool, config["weights"]).predict(
-            image,
-            prompts=config["prompts"],
-            samples=config["samples"],
-            threshold=config["threshold"],
-            min_speck_area=config["min_speck_area"],
-            max_hole_area=config["max_hole_area"],
-            version=version_id,
-            image_digest=image_digest,
-        )
+        found = predict_with(pool, predictors, version_id, config, image_digest, image, ranks=False)
+        if ranks_apart(config):
+            rank(pool, predictors, version_id, image_digest)
+        else:
+            write_rank(pool, make_rank(version_id, image_digest, found, seconds=0.0))
         scores = [_score_row(pool, label, prediction) for label, prediction in found.items()]
-        # Rounded so that the pool, Label Studio's database and its JSON order images alike.
-        row.uncertainty = round(max(entry.predictive_entropy for entry in scores), 9)
-        if not math.isfinite(row.uncertainty):
-            raise ScoringError(f"the uncertainty of image {image_digest} under {version_id} is {row.uncertainty!r}")
     row.seconds = time.perf_counter() - started
     try:
         with pool.write() as session:
+            if scores:
+                placed = rank_for(session, version_id, image_digest)
+                if placed is None:
+                    raise ScoringError(f"image {image_digest} has lost its rank under {version_id} while it was scored")
+                row.uncertainty = placed.uncertainty
             session.add(row)
             session.flush()
             for entry in scores:
@@ -109,6 +80,7 @@ def _score_row(pool: Pool, label: str, found: "LabelPrediction") -> Score:
         expected_entropy=found.expected_entropy,
         mutual_information=found.mutual_information,
         variance=found.variance,
+        aggregates=found.aggregates,
         method=found.method,
         samples=found.samples,
     )

@@ -42,7 +42,7 @@ def score(
         version = _version(session, chosen.id)
         todo = list(unscored_digests(session, chosen.id, version, limit=10_000_000))
     set_threads(settings.gpu_threads)
-    predictors = Predictors(device=settings.device)
+    predictors = Predictors.of(settings)
     columns = (TextColumn("Scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     started, made = time.perf_counter(), 0
     with Progress(*columns, console=Console(stderr=True)) as progress:

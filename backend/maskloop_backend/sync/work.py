@@ -1,18 +1,28 @@
 """What the queue should hold: predictions that lack and rounds that are due; the difference is enqueued."""
 
 import logging
+from itertools import zip_longest
 
 import redis
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import current_version, drawn, servable, unscored_digests
-from maskloop_learner.pool.schema import Champion, Model, Prediction, Project, Round, Task, utcnow
-from maskloop_learner.predict.version import prediction_version
+from maskloop_learner.pool.queries import current_version, drawn, servable, unranked_digests, unscored_digests
+from maskloop_learner.pool.schema import (
+    Champion,
+    Model,
+    Prediction,
+    PredictionVersion,
+    Project,
+    Round,
+    Task,
+    utcnow,
+)
+from maskloop_learner.predict.version import prediction_version, ranks_apart
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.registry import refresh_version, version_config
-from maskloop_queue.queues import enqueue_round, enqueue_score, live_round_jobs
+from maskloop_queue.queues import enqueue_rank, enqueue_round, enqueue_score, live_round_jobs
 from maskloop_queue.triggers import start_due_round
 
 log = logging.getLogger(__name__)
@@ -35,12 +45,23 @@ def follow_settings(pool: Pool, project_id: int, settings: Settings) -> str | No
 
 
 def enqueue_missing(pool: Pool, conn: redis.Redis, project_id: int) -> int:
-    """Enqueue predictions that the current version lacks; return how many images lack one (at most JOBS_AHEAD)."""
+    """Enqueue predictions that the current version lacks; return how many images lack one (at most JOBS_AHEAD).
+
+    Where the version ranks with fewer samples than it draws masks with, ranks and masks take turns: the whole order
+    is known long before the last mask, and the masks are drawn in that order.
+    """
     with pool.read() as session:
         version = current_version(session, project_id)
-        digests = unscored_digests(session, project_id, version, limit=JOBS_AHEAD) if version else []
-    for digest in digests:
-        enqueue_score(conn, str(version), digest)
+        if version is None:
+            return 0
+        digests = unscored_digests(session, project_id, version, limit=JOBS_AHEAD)
+        ahead = ranks_apart(session.get_one(PredictionVersion, version).config)
+        unranked = unranked_digests(session, project_id, version, limit=JOBS_AHEAD) if ahead else []
+    for digest, unplaced in zip_longest(digests, unranked):
+        if unplaced is not None:
+            enqueue_rank(conn, version, unplaced)
+        if digest is not None:
+            enqueue_score(conn, version, digest)
     return len(digests)
 
 

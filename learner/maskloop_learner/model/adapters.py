@@ -4,11 +4,13 @@ Keys and values are Gaussians. A key's variance lowers the attention it gets; va
 precedes the sampling is `Attended`, so that it is computed once however many samples follow.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from maskloop_learner.model.blocks import affine, full, normed
 
 VARIANCE_FLOOR = 1e-6
 # The gradient of sqrt at 0 is infinite, and infinity times the zero gradient of Q^2 at Q = 0 is NaN.
@@ -48,21 +50,25 @@ class ProbabilisticCrossAttention(nn.Module):
     def attend(self, query: Tensor, context: Tensor) -> Attended:
         """All before the sampling. `query` [B, Tq, C], `context` [B, Tk, C]."""
         dim = query.shape[-1]
-        q = self.q_proj(query)
-        key_mean, key_spread = self.k_proj(context).chunk(2, dim=-1)
-        value_mean, value_spread = self.v_proj(context).chunk(2, dim=-1)
+        q = full(affine(query, self.q_proj))
+        key_mean, key_spread = full(affine(context, self.k_proj)).chunk(2, dim=-1)
+        value_mean, value_spread = full(affine(context, self.v_proj)).chunk(2, dim=-1)
         key_variance = F.softplus(key_spread) + VARIANCE_FLOOR
-        scores = q @ self.norm_k(key_mean).transpose(1, 2) / dim**0.5
+        scores = q @ normed(key_mean, self.norm_k).transpose(1, 2) / dim**0.5
         doubt = q.square() @ key_variance.transpose(1, 2) / dim
-        scores = scores - self.beta * doubt.clamp_min(PENALTY_FLOOR).sqrt()
+        scores = full(scores) - self.beta * full(doubt).clamp_min(PENALTY_FLOOR).sqrt()
         deviation = (F.softplus(value_spread) + VARIANCE_FLOOR).sqrt()
-        return Attended(query, scores.softmax(dim=-1), self.norm_v(value_mean), deviation)
+        return Attended(query, scores.softmax(dim=-1), normed(value_mean, self.norm_v), deviation)
 
-    def mix(self, attended: Attended, noise: Tensor) -> Tensor:
-        """Sample the values and mix them into the query. `noise` [n, Tk, C], standard normal -> [n, Tq, C]."""
-        values = attended.mean + attended.deviation * noise
+    def mix(self, attended: Attended, noise: Tensor | None) -> Tensor:
+        """Sample the values and mix them into the query. `noise` [n, Tk, C], standard normal -> [n, Tq, C].
+
+        Without noise the values are their means.
+        """
+        values = attended.mean if noise is None else attended.mean + attended.deviation * noise
+        dtype = self.out_proj.weight.dtype
+        answer = affine(attended.weights.to(dtype) @ values.to(dtype), self.out_proj)
         gate = self.gate.sigmoid()
-        answer: Tensor = self.out_proj(attended.weights @ values)
         return gate * answer + (1 - gate) * attended.query
 
 
@@ -97,15 +103,16 @@ class PVLAdapter(nn.Module):
 
     def meet(self, vision: Tensor, text: Tensor) -> Meeting:
         """All before the sampling. `vision` [B, Tv, Wv], `text` [B, Tt, Wt]."""
-        text = self.proj_txt_down(text)
-        return Meeting(self.two_way.cross_attn_img_to_txt.attend(self.proj_vis_down(vision), text), text)
+        down = cast(nn.Linear, self.proj_vis_down[0])
+        query, text = full(affine(vision, down)), full(affine(text, self.proj_txt_down))
+        return Meeting(self.two_way.cross_attn_img_to_txt.attend(query, text), text)
 
-    def part(self, meeting: Meeting, text_noise: Tensor, vision_noise: Tensor) -> tuple[Tensor, Tensor]:
+    def part(self, meeting: Meeting, text_noise: Tensor | None, vision_noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """Sample; what to add to the vision tokens [n, Tv, Wv] and to the text tokens [n, Tt, Wt].
 
-        `text_noise` [n, Tt, C] and `vision_noise` [n, Tv, C] are standard normal.
+        `text_noise` [n, Tt, C] and `vision_noise` [n, Tv, C] are standard normal; None: values are their means.
         """
         vision = self.two_way.cross_attn_img_to_txt.mix(meeting.attended, text_noise)
         reader = self.two_way.cross_attn_txt_to_img
         text = reader.mix(reader.attend(meeting.text.expand(len(vision), -1, -1), vision), vision_noise)
-        return self.proj_vis_up(vision), self.proj_txt_up(text)
+        return affine(vision, self.proj_vis_up), affine(text, self.proj_txt_up)

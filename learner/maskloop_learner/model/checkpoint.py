@@ -1,14 +1,19 @@
-"""Weights as one safetensors file that says what it is. Loading it runs no code from it."""
+"""Weights as one safetensors file that says what it is. Loading it runs no code from it.
+
+Towers that do not learn are not in it: the file names them by their digest, and `Bases` keeps them.
+"""
 
 import json
 from collections.abc import Mapping
+from typing import cast, get_args
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from maskloop_learner.model.backbones import find_backbone
+from maskloop_learner.model.backbones import BackboneSpec, Preprocessing, find_backbone
+from maskloop_learner.model.bases import Bases
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 
 FORMAT = "maskloop-medclipseg/1"
@@ -23,13 +28,15 @@ class CheckpointError(ValueError):
 def save_weights(model: MedCLIPSeg, *, meta: Mapping[str, object]) -> bytes:
     """The model as safetensors. `meta` is kept beside the weights as JSON: labels, prompts and the like."""
     tensors = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in stored_parameters(model).items():
         value = parameter.detach().cpu().contiguous()
         # Random rows that never learn are made to fit half precision; it must lose nothing.
         half = value.half()
         exact = not parameter.requires_grad and torch.equal(half.float(), value)
         tensors[name] = half if exact else value
-    about = {**meta, "format": FORMAT, "backbone": model.spec.name}
+    about = {**meta, "format": FORMAT, "backbone": model.spec.name, "preprocessing": model.preprocessing}
+    if model.spec.trains == "adapters":
+        about["base"] = model.base
     # One entry: safetensors writes several in random order, and equal weights must be equal bytes.
     data: bytes = save(tensors, metadata={ENTRY: json.dumps(about, sort_keys=True)})
     return data
@@ -51,10 +58,17 @@ def read_meta(data: bytes) -> dict[str, object]:
     return meta
 
 
-def load_weights(data: bytes, *, device: torch.device | str) -> MedCLIPSeg:
+def stored_parameters(model: MedCLIPSeg) -> dict[str, torch.nn.Parameter]:
+    """What a weights file holds: all that learns, and all of a model whose towers may learn."""
+    whole = model.spec.trains == "all"
+    return {name: p for name, p in model.named_parameters() if whole or not name.startswith("clip.")}
+
+
+def load_weights(data: bytes, *, device: torch.device | str, bases: Bases | None = None) -> MedCLIPSeg:
     """The model in eval mode. The same bytes always give the same model, to the bit.
 
-    Raises CheckpointError listing the missing, unknown, mis-shaped and non-finite tensors.
+    `bases` keeps the frozen towers. Raises CheckpointError listing the missing, unknown, mis-shaped and non-finite
+    tensors, and BackboneError when the towers are not there.
     """
     meta = read_meta(data)
     try:
@@ -62,8 +76,24 @@ def load_weights(data: bytes, *, device: torch.device | str) -> MedCLIPSeg:
         tensors = load(data)
     except (ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"weights cannot be read: {error}") from error
-    model = MedCLIPSeg(spec)
-    wanted = dict(model.named_parameters())
+    model = build_on(spec, str(meta.get("base", "random:0")), bases)
+    if meta.get("preprocessing", spec.preprocessing) not in get_args(Preprocessing):
+        raise CheckpointError(f"preprocessing must be one of {get_args(Preprocessing)}, got {meta['preprocessing']!r}")
+    model.preprocessing = cast(Preprocessing, meta.get("preprocessing", spec.preprocessing))
+    fill_parameters(stored_parameters(model), tensors, what=f"backbone {spec.name!r}")
+    model.forget_towers()
+    return model.to(device).eval().requires_grad_(False)
+
+
+def build_on(spec: BackboneSpec, base: str, bases: Bases | None) -> MedCLIPSeg:
+    """A model on the towers named by `base`: a digest that `bases` knows, or `random:SEED`."""
+    if spec.trains == "all" or base.startswith("random:"):
+        return MedCLIPSeg(spec, seed=int(base.removeprefix("random:")) if spec.trains == "adapters" else 0)
+    return (bases or Bases(None)).build(spec, digest=base)
+
+
+def fill_parameters(wanted: Mapping[str, torch.nn.Parameter], tensors: Mapping[str, Tensor], *, what: str) -> None:
+    """Copy tensors into parameters of the same names; all or, with a CheckpointError that lists the faults, none."""
     faults = [f"missing {name}" for name in sorted(wanted.keys() - tensors.keys())]
     faults += [f"unknown {name}" for name in sorted(tensors.keys() - wanted.keys())]
     faults += [
@@ -73,13 +103,10 @@ def load_weights(data: bytes, *, device: torch.device | str) -> MedCLIPSeg:
     ]
     if faults:
         more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise CheckpointError(
-            f"weights do not fit backbone {spec.name!r}: {'; '.join(faults[:SHOWN])}{more}; train the model again"
-        )
+        raise CheckpointError(f"weights do not fit {what}: {'; '.join(faults[:SHOWN])}{more}; train the model again")
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(tensors[name])
-    return model.to(device).eval().requires_grad_(False)
 
 
 def find_fault(name: str, found: Tensor, wanted: Tensor) -> str | None:

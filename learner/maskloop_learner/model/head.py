@@ -2,8 +2,11 @@
 
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from maskloop_learner.model.blocks import Affine, affine, full, normed
 
 
 class ScaleBlock(nn.Module):
@@ -21,14 +24,32 @@ class ScaleBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, H, W, C] -> [B, 2H, 2W, C]."""
+        return normed(self.spread(x), self.norm)
+
+    def spread(self, x: Tensor) -> Tensor:
+        """All but the norm."""
         b, h, w, c = x.shape
         kernel = self.conv1.weight.permute(2, 3, 1, 0).reshape(4 * c, c)
         bias = cast(Tensor, self.conv1.bias).repeat(4)
-        x = F.gelu(F.linear(x, kernel, bias)).view(b, h, w, 2, 2, c)
+        x = F.gelu(affine(x, Affine(kernel, bias))).view(b, h, w, 2, 2, c)
         x = x.permute(0, 1, 3, 2, 4, 5).reshape(b, 2 * h, 2 * w, c)
         # A permuted view of this kind is what torch calls channels-last memory: nothing is copied.
         x = F.conv2d(x.permute(0, 3, 1, 2), self.conv2.weight, padding=1, groups=c)
-        return cast(Tensor, self.norm(x.permute(0, 2, 3, 1)))
+        return x.permute(0, 2, 3, 1)
+
+    def spread_and_dot(self, x: Tensor, query: Tensor) -> Tensor:
+        """The block's output against `query` [B, C] -> [B, 2H, 2W], without writing the normed map.
+
+        norm(x) @ q = (x @ wq - mean(x) * sum(wq)) / deviation(x) + b @ q, where wq = w * q.
+        """
+        x = self.spread(x)
+        b, h, w, c = x.shape
+        x = x.reshape(b, h * w, c)
+        weighted = self.norm.weight * query
+        variance, mean = torch.var_mean(full(x), dim=-1, correction=0)
+        dot = full(x @ weighted.unsqueeze(2).to(x.dtype)).squeeze(2)
+        found = (dot - mean * weighted.sum(-1, keepdim=True)) * (variance + self.norm.eps).rsqrt()
+        return (found + (query @ self.norm.bias).unsqueeze(1)).view(b, h, w)
 
 
 class MaskHead(nn.Module):
@@ -55,10 +76,16 @@ class MaskHead(nn.Module):
     def forward(self, patches: Tensor, text: Tensor, *, grid: tuple[int, int], size: int) -> Tensor:
         """`patches` [B, gh*gw, D] and `text` [B, D], of any length -> logits [B, size, size]."""
         b, _, dim = patches.shape
-        grown: Tensor = self.upscale(F.normalize(patches, dim=-1).reshape(b, *grid, dim))
-        query: Tensor = self.mask_head(F.normalize(text, dim=-1))
-        _, h, w, _ = grown.shape
-        logits = (grown.reshape(b, h * w, dim) @ query.unsqueeze(2)).reshape(b, 1, h, w)
-        if (h, w) != (size, size):
+        grown = F.normalize(patches, dim=-1).reshape(b, *grid, dim)
+        query: Tensor = full(self.mask_head(F.normalize(text, dim=-1)))
+        *before, last = self.blocks()
+        for block in before:
+            grown = block(grown)
+        logits = last.spread_and_dot(grown, query).unsqueeze(1)
+        if logits.shape[2:] != (size, size):
             logits = F.interpolate(logits, (size, size), mode="bilinear", align_corners=False)
         return logits.squeeze(1)
+
+    def blocks(self) -> list[ScaleBlock]:
+        """The upscaling blocks in order."""
+        return [cast(ScaleBlock, block) for block in self.upscale]

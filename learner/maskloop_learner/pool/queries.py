@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import ColumnElement, and_, case, exists, func, select
 from sqlalchemy.orm import Session
@@ -11,6 +12,7 @@ from maskloop_learner.pool.schema import (
     Label,
     Prediction,
     Project,
+    Rank,
     Score,
     Task,
 )
@@ -61,17 +63,58 @@ def scores_of(session: Session, prediction_ids: Iterable[int]) -> dict[int, list
 
 
 def unscored_digests(session: Session, project_id: int, version_id: str, *, limit: int) -> Sequence[str]:
-    """Digests of the project's images that lack a prediction of the version, unlabelled tasks' images first."""
+    """Digests of the project's images that lack a prediction of the version: unlabelled tasks' images first, the
+    most uncertain of those that are ranked first."""
     predicted = exists().where(Prediction.version_id == version_id, Prediction.image_digest == Task.image_digest)
     labelled = exists().where(Label.task_id == Task.id, Label.current, ~Label.deleted)
     statement = (
         select(Task.image_digest)
+        .outerjoin(Rank, and_(Rank.image_digest == Task.image_digest, Rank.version_id == version_id))
         .where(*servable(project_id), ~predicted)
         .group_by(Task.image_digest)
-        .order_by(func.min(case((labelled, 1), else_=0)), func.min(Task.id))
+        .order_by(
+            func.min(case((labelled, 1), else_=0)),
+            func.max(func.coalesce(Rank.uncertainty, -1)).desc(),
+            func.min(Task.id),
+        )
         .limit(limit)
     )
     return [digest for digest in session.scalars(statement) if digest]
+
+
+def unranked_digests(session: Session, project_id: int, version_id: str, *, limit: int) -> Sequence[str]:
+    """Digests of the project's unlabelled images that the version has neither ranked nor predicted."""
+    ranked = exists().where(Rank.version_id == version_id, Rank.image_digest == Task.image_digest)
+    predicted = exists().where(Prediction.version_id == version_id, Prediction.image_digest == Task.image_digest)
+    statement = (
+        select(Task.image_digest)
+        .where(*servable(project_id), ~ranked, ~predicted, ~drawn())
+        .group_by(Task.image_digest)
+        .order_by(func.min(Task.id))
+        .limit(limit)
+    )
+    return [digest for digest in session.scalars(statement) if digest]
+
+
+def sample_images(session: Session, project_id: int, *, limit: int) -> list[str]:
+    """Digests of at most `limit` of the project's images, unlabelled ones first, else in the order of their digests.
+
+    Digests are as good as chance, and the same images come again as long as they are unlabelled.
+    """
+    labelled = exists().where(Label.task_id == Task.id, Label.current, ~Label.deleted)
+    statement = (
+        select(Task.image_digest)
+        .where(*servable(project_id))
+        .group_by(Task.image_digest)
+        .order_by(func.min(case((labelled, 1), else_=0)), Task.image_digest)
+        .limit(limit)
+    )
+    return [digest for digest in session.scalars(statement) if digest]
+
+
+def rank_for(session: Session, version_id: str, image_digest: str) -> Rank | None:
+    """Where a prediction version places an image, if it has."""
+    return session.scalar(select(Rank).where(Rank.version_id == version_id, Rank.image_digest == image_digest))
 
 
 def usable_labels(session: Session, project_id: int) -> Sequence[Label]:
@@ -99,22 +142,22 @@ class Ranked:
     ls_id: int
     url: str
     uncertainty: float
+    aggregates: dict[str, Any]
+    """Label -> measure -> aggregation -> score; empty for predictions of earlier releases."""
 
 
 def ranking(session: Session, project_id: int, version_id: str) -> list[Ranked]:
-    """Unlabelled tasks, the most uncertain first; ties by Label Studio's id. Failed images are left out."""
+    """Unlabelled tasks, the most uncertain first; ties by Label Studio's id. Failed images are left out.
+
+    Images that are ranked but not predicted yet are in it.
+    """
+    uncertainty = func.coalesce(Rank.uncertainty, Prediction.uncertainty)
     labelled = exists().where(Label.task_id == Task.id, Label.current, ~Label.deleted)
     statement = (
-        select(Task.id, Task.ls_id, Task.url, Prediction.uncertainty)
-        .join(
-            Prediction,
-            and_(Prediction.image_digest == Task.image_digest, Prediction.version_id == version_id),
-        )
-        .where(
-            *servable(project_id),
-            Prediction.uncertainty.is_not(None),
-            ~labelled,
-        )
-        .order_by(Prediction.uncertainty.desc(), Task.ls_id)
+        select(Task.id, Task.ls_id, Task.url, uncertainty, Rank.aggregates)
+        .outerjoin(Prediction, and_(Prediction.image_digest == Task.image_digest, Prediction.version_id == version_id))
+        .outerjoin(Rank, and_(Rank.image_digest == Task.image_digest, Rank.version_id == version_id))
+        .where(*servable(project_id), uncertainty.is_not(None), ~labelled)
+        .order_by(uncertainty.desc(), Task.ls_id)
     )
-    return [Ranked(task, ls_id, url, score or 0.0) for task, ls_id, url, score in session.execute(statement)]
+    return [Ranked(task, ls_id, url, score, all_ or {}) for task, ls_id, url, score, all_ in session.execute(statement)]

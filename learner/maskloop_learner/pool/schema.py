@@ -186,8 +186,7 @@ class PredictionVersion(Base):
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
     model_id: Mapped[int] = mapped_column(ForeignKey("models.id"))
     config: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """{"weights", "backbone", "prompts": {label: prompt}, "threshold", "min_speck_area", "max_hole_area",
-    "method", "samples"}."""
+    """See `predict.version.VersionConfig`."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 
@@ -201,7 +200,7 @@ class Prediction(Base):
     version_id: Mapped[str] = mapped_column(ForeignKey("prediction_versions.id"))
     image_digest: Mapped[str] = mapped_column(ForeignKey("images.digest"))
     uncertainty: Mapped[float | None]
-    """The task's score: the largest mean predictive entropy over its labels; None when `error` is set."""
+    """The task's score, see `Rank`; None when `error` is set."""
     error: Mapped[str | None]
     seconds: Mapped[float] = mapped_column(default=0.0)
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
@@ -225,8 +224,32 @@ class Score(Base):
     expected_entropy: Mapped[float]
     mutual_information: Mapped[float]
     variance: Mapped[float]
+    aggregates: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Measure -> aggregation -> score, see `predict.aggregate`."""
     method: Mapped[str] = mapped_column(String(40))
     samples: Mapped[int]
+
+
+class Rank(Base):
+    """Where a prediction version places an image: written before its mask, often with fewer samples.
+
+    All ranks of a version have one method and one number of samples: others could not be compared.
+    """
+
+    __tablename__ = "ranks"
+    __table_args__ = (UniqueConstraint("version_id", "image_digest"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version_id: Mapped[str] = mapped_column(ForeignKey("prediction_versions.id"))
+    image_digest: Mapped[str] = mapped_column(ForeignKey("images.digest"))
+    uncertainty: Mapped[float]
+    """The largest mean predictive entropy over the labels, 0..1."""
+    aggregates: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Label -> measure -> aggregation -> score."""
+    method: Mapped[str] = mapped_column(String(40))
+    samples: Mapped[int]
+    seconds: Mapped[float] = mapped_column(default=0.0)
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 
 class Push(Base):

@@ -23,7 +23,7 @@ AGGREGATIONS: tuple[str, ...] = ("mean", "foreground_band", "patch_max", "top_q"
 
 BAND_SHARE = 1 / 32
 PATCH_SHARE = 1 / 8
-TOP_SHARE = 0.05
+TOP_PARTS = 20
 ROUNDING = 1e-6
 """What float32 maps may be outside of 0..1 by."""
 
@@ -84,7 +84,7 @@ def top_q(u: Map) -> float:
 
     A lesion with fewer uncertain pixels than that gets its share of zeros: below it is a perimeter meter too.
     """
-    count = math.ceil(TOP_SHARE * u.size)
+    count = math.ceil(u.size / TOP_PARTS)
     return float(np.sort(np.partition(u, u.size - count, axis=None)[-count:]).mean())
 
 

@@ -1,7 +1,7 @@
 """How good masks are against the truth."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,13 +25,16 @@ def measure(
     threshold: float,
     min_speck_area: int,
     max_hole_area: int,
+    tick: Callable[[str, int, int], None] = lambda what, done, of: None,
 ) -> dict[str, list[float]]:
     """Dice of every example, per label and in the examples' order; a label without a mask is absent.
 
-    The noise depends on the images alone, so two models are compared under the same chance.
+    The noise depends on the images alone, so two models are compared under the same chance. `tick` is called with
+    what is done, the images done and all of them.
     """
     found: dict[str, list[float]] = {label: [] for label in prompts}
-    for example in examples:
+    for done, example in enumerate(examples):
+        tick("validation", done, len(examples))
         predictions = predictor.predict(
             example.image,
             prompts=prompts,

@@ -1,7 +1,7 @@
 """Labelled images as training takes them in."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +26,8 @@ class Example:
     """Label -> [H, W]."""
     name: str
     """For messages."""
+    prompts: Mapping[str, str] | None = None
+    """Label -> prompt of this image alone, where it differs from the label's."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class ExampleSet:
     """SHA-256 of all of it."""
 
 
-def gather_examples(examples: Sequence[Example], *, labels: Sequence[str], size: int) -> ExampleSet:
+def gather_examples(
+    examples: Sequence[Example], *, labels: Sequence[str], size: int, antialias: bool = True
+) -> ExampleSet:
     """Shrink all examples to `size`. Raises TrainingError naming the example that cannot be used."""
     if not labels:
         raise TrainingError("there is nothing to learn: name at least one label")
@@ -55,7 +59,7 @@ def gather_examples(examples: Sequence[Example], *, labels: Sequence[str], size:
                     f"{example.image.shape[:2]}; label the image again"
                 )
         try:
-            image = shrink_image(example.image, size)
+            image = shrink_image(example.image, size, antialias=antialias)
         except ValueError as error:
             raise TrainingError(f"{example.name}: {error}") from error
         empty = torch.zeros((size, size), dtype=torch.uint8)

@@ -2,30 +2,28 @@
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from maskloop_learner.model.backbones import BackboneSpec, find_backbone
-from maskloop_learner.model.checkpoint import save_weights
+from maskloop_learner.model.backbones import find_backbone
+from maskloop_learner.model.bases import Bases
+from maskloop_learner.model.checkpoint import save_weights, stored_parameters
 from maskloop_learner.model.device import find_device
 from maskloop_learner.model.medclipseg import MedCLIPSeg
-from maskloop_learner.model.preprocess import normalise
-from maskloop_learner.train.augment import Augmentation, augment
-from maskloop_learner.train.examples import Example, ExampleSet, TrainingError, gather_examples
-from maskloop_learner.train.losses import CONTRAST_WEIGHT, contrast_loss, segmentation_loss
+from maskloop_learner.model.precision import Precision, choose_dtype
+from maskloop_learner.model.start import Start, build_start
+from maskloop_learner.train.augment import Augmentation
+from maskloop_learner.train.examples import Example, TrainingError, gather_examples
+from maskloop_learner.train.losses import DiceKind
 from maskloop_learner.train.resume import read_state, write_state
+from maskloop_learner.train.steps import StepConfig, learning_rate, pick, step_seed, take_step
 
 __all__ = ["Example", "Progress", "TrainingCancelled", "TrainingError", "train"]
-
-LABELS_PER_STEP = 4
-"""With more labels than this each step takes some at random, so that its cost has a bound."""
-LARGEST_GRADIENT = 1.0
 
 
 class TrainingCancelled(Exception):
@@ -59,34 +57,53 @@ def train(
     on_progress: Callable[[Progress], None],
     should_stop: Callable[[], bool],
     augmentation: Augmentation | None = None,
+    bases: Bases | None = None,
+    start: Start = "pretrained",
+    learning_rates: tuple[float, float] | None = None,
+    dice: DiceKind = "image",
+    official_preprocessing: bool = False,
+    precision: Precision = "fp32",
+    recompute: bool = False,
 ) -> bytes:
     """Train from the backbone's start and return the weights (see `load_weights`).
 
+    `learning_rates` (first, last) are the backbone's when left out. `dice="row"` and `official_preprocessing` are as
+    published, for reproduction. `recompute` computes activations twice to need less memory.
+
     Goes on from `checkpoint` if that was written by the same training: on a CPU the result is then that of
     a training never interrupted. Raises TrainingError naming the cause, TrainingCancelled within a step of
-    `should_stop` and ValueError for an unknown backbone or device.
+    `should_stop`, BackboneError when frozen towers are missing and ValueError for an unknown backbone or device.
     """
     spec = find_backbone(backbone)
-    data = gather_examples(examples, labels=labels, size=spec.image_size)
+    if learning_rates is not None:
+        spec = replace(spec, learning_rates=learning_rates)
+    data = gather_examples(examples, labels=labels, size=spec.image_size, antialias=not official_preprocessing)
     target = find_device(device)
-    model = MedCLIPSeg(spec, seed=seed).to(target).train()
-    tokens = distinct_tokens(model, labels, prompts)
+    model = build_start(spec, seed=seed, start=start, bases=bases).to(target).train()
+    model.preprocessing = "official" if official_preprocessing else spec.preprocessing
+    model.checkpointing = recompute
+    tokens = example_tokens(model, examples, labels, prompts)
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(learning, lr=spec.learning_rates[0])
-    how = augmentation or Augmentation()
-    run = describe_run(spec, data, labels, prompts, steps, batch, seed, how)
+    how = StepConfig(augmentation=augmentation or Augmentation(), dice=dice, dtype=choose_dtype(precision, target))
+    run = digest_of(
+        [repr(spec), model.base, start, model.preprocessing, data.digest, list(labels), dict(prompts)],
+        [dict(e.prompts or {}) for e in examples],
+        [steps, batch, seed, repr(how)],
+    )
 
     done = 0
+    stored = stored_parameters(model)
     if (state := read_state(checkpoint, run=run)) is not None:
-        model.load_state_dict(state["model"])
+        with torch.no_grad():
+            for name, parameter in stored.items():
+                parameter.copy_(state["model"][name])
         optimizer.load_state_dict(state["optimizer"])
         done = int(state["step"])
 
     def save(step: int) -> None:
-        write_state(
-            checkpoint,
-            {"run": run, "step": step, "model": model.state_dict(), "optimizer": optimizer.state_dict()},
-        )
+        weights = {name: p.detach() for name, p in stored.items()}
+        write_state(checkpoint, {"run": run, "step": step, "model": weights, "optimizer": optimizer.state_dict()})
 
     started, first = time.monotonic(), done
     for step in range(done, steps):
@@ -108,71 +125,14 @@ def train(
     return save_weights(model, meta=meta | {"steps": steps, "seed": seed, "examples": len(data.names)})
 
 
-def take_step(
-    model: MedCLIPSeg,
-    optimizer: torch.optim.Optimizer,
-    learning: list[torch.nn.Parameter],
-    data: ExampleSet,
-    chosen: list[int],
-    tokens: Tensor,
-    how: Augmentation,
-    generator: Generator,
-) -> float:
-    """One optimizer step on the chosen examples; the loss before it."""
-    device = tokens.device
-    asked = torch.arange(len(tokens))
-    if len(tokens) > LABELS_PER_STEP:
-        asked = torch.randperm(len(tokens), generator=generator)[:LABELS_PER_STEP]
-    images, masks = augment(
-        data.images[chosen].float() / 255, data.masks[chosen][:, asked].float() / 255, how, generator
-    )
-    rows = len(chosen) * len(asked)
-    noise = [
-        tuple(torch.randn((rows, *shape), generator=generator).to(device) for shape in pair)
-        for pair in model.noise_shapes()
-    ]
-    output = model(normalise(images, model.spec.contrast).to(device), tokens[asked.to(device)], noise)
-    each = segmentation_loss(output.logits, masks.flatten(0, 1).to(device))
-    loss = each.mean() + CONTRAST_WEIGHT * contrast_loss(
-        output.patches, output.text, temperature=model.spec.temperature
-    )
-    optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
-    norm = torch.nn.utils.clip_grad_norm_(learning, LARGEST_GRADIENT)
-    if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
-        bad = {int(i) // len(asked) for i in (~each.isfinite()).nonzero()}
-        names = sorted({data.names[chosen[i]] for i in (bad or range(len(chosen)))})
-        raise TrainingError(
-            f"the loss or its gradient is not finite ({loss.item()}, {norm.item()}) on {', '.join(names)}; "
-            "look at these images and masks, then train again"
-        )
-    optimizer.step()
-    return loss.item()
-
-
-def learning_rate(spec: BackboneSpec, step: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine from the first to the last rate."""
-    high, low = spec.learning_rates
-    warm = max(1, round(spec.warmup * steps))
-    if step < warm:
-        return high * (step + 1) / warm
-    return low + (high - low) * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
-
-
-def pick(count: int, *, step: int, batch: int, seed: int) -> list[int]:
-    """The examples of a step: successive pieces of an endless row of shuffles of 0..count-1."""
-    chosen: list[int] = []
-    for place in range(step * batch, (step + 1) * batch):
-        epoch, at = divmod(place, count)
-        if not chosen or at == 0:
-            order = torch.randperm(count, generator=torch.Generator().manual_seed(step_seed(seed, ~epoch)))
-        chosen.append(int(order[at]))
-    return chosen
-
-
-def step_seed(seed: int, step: int) -> int:
-    """63 bits for one step of one training."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {step}".encode()).digest()[:8], "big") >> 1
+def example_tokens(
+    model: MedCLIPSeg, examples: Sequence[Example], labels: Sequence[str], prompts: Mapping[str, str]
+) -> Tensor:
+    """Tokens of the labels' prompts [L, context]; [N, L, context] when an example has prompts of its own."""
+    if not any(example.prompts for example in examples):
+        return distinct_tokens(model, labels, prompts)
+    rows = [distinct_tokens(model, labels, {**prompts, **(example.prompts or {})}) for example in examples]
+    return torch.stack(rows)
 
 
 def distinct_tokens(model: MedCLIPSeg, labels: Sequence[str], prompts: Mapping[str, str]) -> Tensor:
@@ -191,16 +151,6 @@ def distinct_tokens(model: MedCLIPSeg, labels: Sequence[str], prompts: Mapping[s
     return tokens
 
 
-def describe_run(
-    spec: BackboneSpec,
-    data: ExampleSet,
-    labels: Sequence[str],
-    prompts: Mapping[str, str],
-    steps: int,
-    batch: int,
-    seed: int,
-    how: Augmentation,
-) -> str:
+def digest_of(*what: object) -> str:
     """A digest of all that determines a training's result."""
-    what = [repr(spec), data.digest, list(labels), dict(prompts), steps, batch, seed, repr(how)]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()

@@ -9,6 +9,7 @@ from maskloop_learner.predict.version import VersionConfig, prediction_version
 from maskloop_learner.settings import Settings
 
 METHOD = "monte-carlo"
+"""Of the masks that people see: the published sampling."""
 
 
 class ChampionConflict(RuntimeError):
@@ -21,7 +22,7 @@ class NoPreviousModel(ValueError):
 
 def version_config(project: Project, model: Model, settings: Settings) -> VersionConfig:
     """All that determines the masks of `model` with the project's prompts and the settings of today."""
-    return VersionConfig(
+    found = VersionConfig(
         project=project.id,
         weights=model.weights_digest,
         backbone=model.backbone,
@@ -31,7 +32,13 @@ def version_config(project: Project, model: Model, settings: Settings) -> Versio
         max_hole_area=settings.max_hole_area,
         method=METHOD,
         samples=settings.samples,
+        precision=settings.precision,
+        temperature=float(model.config.get("temperature", 1.0)),
     )
+    ranking = model.config.get("ranking")
+    if settings.cheap_ranking and ranking is not None and ranking["of_samples"] == settings.samples:
+        found["rank_method"], found["rank_samples"] = ranking["method"], ranking["samples"]
+    return found
 
 
 def ensure_version(session: Session, project: Project, model: Model, settings: Settings) -> str:

@@ -1,0 +1,1 @@
+"""How fast the model is, against the plain way of computing it."""

@@ -1,0 +1,18 @@
+"""Where a training starts from."""
+
+from typing import Literal
+
+from maskloop_learner.model.backbones import BackboneSpec
+from maskloop_learner.model.bases import Bases
+from maskloop_learner.model.medclipseg import MedCLIPSeg
+
+Start = Literal["pretrained", "random"]
+"""`pretrained`: the towers' learnt weights, for `nano` the whole network that ships with this package; `random`:
+weights drawn from the seed alone, for tests and comparisons."""
+
+
+def build_start(spec: BackboneSpec, *, seed: int, start: Start, bases: Bases | None = None) -> MedCLIPSeg:
+    """The model before its first step. Raises BackboneError when the towers' weights are not in `bases`."""
+    if start == "random" or spec.trains == "all":
+        return MedCLIPSeg(spec, seed=seed)
+    return (bases or Bases(None)).build(spec, seed=seed)

@@ -1,0 +1,113 @@
+"""The GPU worker's job before the masks: where a prediction version places an image, with as few samples as do."""
+
+import logging
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.exc import IntegrityError
+
+from maskloop_learner.pool.images import ImageError, open_image
+from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.queries import rank_for
+from maskloop_learner.pool.schema import PredictionVersion, Rank
+from maskloop_queue.warm import Predictors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from maskloop_learner.predict.predictor import LabelPrediction
+
+log = logging.getLogger(__name__)
+
+
+class ScoringError(RuntimeError):
+    """A prediction could not be made, for a reason that is not the image's."""
+
+
+def find_version(pool: Pool, version_id: str) -> dict[str, Any]:
+    """The config of a prediction version. Raises ScoringError when the pool has no such version."""
+    with pool.read() as session:
+        version = session.get(PredictionVersion, version_id)
+        if version is None:
+            raise ScoringError(f"prediction version {version_id!r} is not in the pool")
+        return version.config
+
+
+def predict_with(
+    pool: Pool,
+    predictors: Predictors,
+    version_id: str,
+    config: dict[str, Any],
+    image_digest: str,
+    image: "NDArray[np.uint8]",
+    *,
+    ranks: bool,
+) -> "dict[str, LabelPrediction]":
+    """Predict an image as the version's config says: in the way of its ranks or of its masks."""
+    way = "rank_" if ranks and "rank_method" in config else ""
+    predictor = predictors.get(pool, config["weights"], config.get("precision", "fp32"))
+    return predictor.predict(
+        image,
+        prompts=config["prompts"],
+        method=config[f"{way}method"],
+        samples=config[f"{way}samples"],
+        threshold=config["threshold"],
+        min_speck_area=config["min_speck_area"],
+        max_hole_area=config["max_hole_area"],
+        temperature=config.get("temperature", 1.0),
+        version=version_id,
+        image_digest=image_digest,
+    )
+
+
+def rank(pool: Pool, predictors: Predictors, version_id: str, image_digest: str) -> bool:
+    """Place one image unless it is placed; return whether it was placed now.
+
+    An image that cannot be read is left to its prediction, which keeps the reason.
+    """
+    config = find_version(pool, version_id)
+    with pool.read() as session:
+        if rank_for(session, version_id, image_digest) is not None:
+            return False
+    started = time.perf_counter()
+    try:
+        image = open_image(pool.store.get("images", image_digest))
+    except ImageError as error:
+        log.warning("image %s cannot be ranked: %s", image_digest[:12], error)
+        return False
+    found = predict_with(pool, predictors, version_id, config, image_digest, image, ranks=True)
+    return write_rank(pool, make_rank(version_id, image_digest, found, seconds=time.perf_counter() - started))
+
+
+def make_rank(version_id: str, image_digest: str, found: "dict[str, LabelPrediction]", *, seconds: float) -> Rank:
+    """The image's place. Raises ScoringError for an uncertainty that is not finite."""
+    # Rounded so that the pool, Label Studio's database and its JSON order images alike.
+    uncertainty = round(max(each.predictive_entropy for each in found.values()), 9)
+    if not math.isfinite(uncertainty):
+        raise ScoringError(f"the uncertainty of image {image_digest} under {version_id} is {uncertainty!r}")
+    first = next(iter(found.values()))
+    return Rank(
+        version_id=version_id,
+        image_digest=image_digest,
+        uncertainty=uncertainty,
+        aggregates={label: each.aggregates for label, each in found.items()},
+        method=first.method,
+        samples=first.samples,
+        seconds=seconds,
+    )
+
+
+def write_rank(pool: Pool, row: Rank) -> bool:
+    """Write the place; False when another worker, with the same result, was first."""
+    version_id, image_digest = row.version_id, row.image_digest
+    try:
+        with pool.write() as session:
+            session.add(row)
+    except IntegrityError:
+        with pool.read() as session:
+            if rank_for(session, version_id, image_digest) is None:
+                raise
+        return False
+    return True

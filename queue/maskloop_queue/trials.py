@@ -1,0 +1,95 @@
+"""What a round asks of a trained model: its Dice for the gate, then temperature, calibration and its ranking."""
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from maskloop_learner.pool.images import ImageError, open_image
+from maskloop_learner.pool.masks import decode_mask
+from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.queries import sample_images
+from maskloop_learner.pool.snapshot import Manifest
+from maskloop_learner.settings import Settings
+from maskloop_learner.train.gate import DiceByLabel
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from maskloop_learner.predict.predictor import Predictor
+    from maskloop_learner.train.examination import Examination
+    from maskloop_learner.train.examples import Example
+
+log = logging.getLogger(__name__)
+
+
+def load_examples(pool: Pool, manifest: Manifest, split: str) -> "list[Example]":
+    """A snapshot's images and masks of one split, out of the store."""
+    from maskloop_learner.train.examples import Example
+
+    return [
+        Example(
+            image=open_image(pool.store.get("images", item["image"])),
+            masks={label: decode_mask(pool.store.get("masks", digest)) for label, digest in item["masks"].items()},
+            name=item["name"],
+        )
+        for item in manifest["items"]
+        if item["split"] == split
+    ]
+
+
+class Trial:
+    """One round's questions. `tick` is called before each image and may raise to end it."""
+
+    def __init__(
+        self, *, pool: Pool, manifest: Manifest, settings: Settings, tick: Callable[[str, int, int], None]
+    ) -> None:
+        self._pool, self._settings, self._tick = pool, settings, tick
+        self._project = manifest["project"]
+        self._prompts = {label: manifest["prompts"][label] for label in manifest["labels"]}
+        self._how: dict[str, Any] = {
+            "samples": settings.samples,
+            "threshold": settings.threshold,
+            "min_speck_area": settings.min_speck_area,
+            "max_hole_area": settings.max_hole_area,
+        }
+
+    def load(self, weights: bytes) -> "Predictor":
+        """A model, ready. Raises CheckpointError or BackboneError when it cannot be used."""
+        from maskloop_learner.model.bases import Bases
+        from maskloop_learner.predict.predictor import Predictor
+
+        settings = self._settings
+        bases = Bases(settings.bases_folder)
+        return Predictor(weights=weights, device=settings.device, bases=bases, precision=settings.precision)
+
+    def validate(self, predictor: "Predictor", examples: "list[Example]") -> DiceByLabel:
+        """Label -> Dice of each example. Temperature 1: champion and challenger are compared bare."""
+        from maskloop_learner.train.evaluation import measure
+
+        return measure(predictor, examples, self._prompts, tick=self._tick, **self._how)
+
+    def examine(self, predictor: "Predictor", validation: "list[Example]") -> "Examination":
+        """Temperature and calibration on the frozen validation set; how few samples rank the pool's images well."""
+        from maskloop_learner.train.examination import Examination, choose_ranking, choose_temperature, report_labels
+
+        prompts, how, tick = self._prompts, self._how, self._tick
+        temperature, reason = choose_temperature(predictor, validation, prompts, tick=tick)
+        calibration = report_labels(predictor, validation, prompts, temperature=temperature, how=how, tick=tick)
+        sampling = None
+        settings = self._settings
+        if settings.calibration_images and settings.cheap_ranking and settings.samples > 1:
+            images = self._sample_images()
+            sampling = choose_ranking(predictor, images, prompts, temperature=temperature, how=how, tick=tick)
+        return Examination(temperature, reason, calibration, sampling)
+
+    def _sample_images(self) -> "list[NDArray[np.uint8]]":
+        with self._pool.read() as session:
+            digests = sample_images(session, self._project, limit=self._settings.calibration_images)
+        images = []
+        for digest in digests:
+            try:
+                images.append(open_image(self._pool.store.get("images", digest)))
+            except ImageError as error:
+                log.info("image %s is left out of the calibration: %s", digest[:12], error)
+        return images
