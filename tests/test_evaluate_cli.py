@@ -15,7 +15,6 @@ import typer
 from dataset_files import draw_disc, write_dataset, write_sheets
 from PIL import Image as Pillow
 from pool_fixture import add_project
-from predictor_stand_in import stand_in
 
 import maskloop_backend.cli as cli
 from maskloop_backend.cli import evaluating
@@ -40,7 +39,6 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     monkeypatch.setenv("MASKLOOP_GPU_THREADS", "1")
     monkeypatch.delenv("MASKLOOP_REDIS_URL", raising=False)
     get_settings.cache_clear()
-    stand_in(monkeypatch)
     app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     evaluating.register(app)
     monkeypatch.setattr(cli, "app", app)

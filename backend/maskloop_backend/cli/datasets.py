@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +15,10 @@ from maskloop_backend.cli.errors import CommandError
 from maskloop_learner.data import DataError
 from maskloop_learner.data.findings import Finding
 from maskloop_learner.data.layout import Dataset
+from maskloop_learner.settings import Settings
+
+if TYPE_CHECKING:
+    from maskloop_learner.evaluate.model import Machine
 
 DatasetArgument = Annotated[
     Path,
@@ -37,10 +41,11 @@ def plain_errors() -> Iterator[None]:
         raise CommandError(str(error)) from error
     except (RuntimeError, ValueError) as error:
         from maskloop_learner.evaluate.cells import ProtocolError
+        from maskloop_learner.model.bases import BackboneError
         from maskloop_learner.model.checkpoint import CheckpointError
         from maskloop_learner.train.examples import TrainingError
 
-        if isinstance(error, ProtocolError | CheckpointError | TrainingError):
+        if isinstance(error, ProtocolError | BackboneError | CheckpointError | TrainingError):
             raise CommandError(str(error)) from error
         raise
 
@@ -49,6 +54,14 @@ def check_method(method: str) -> None:
     """Raises CommandError for an unknown method of sampling."""
     if method not in METHODS:
         raise CommandError(f"--method must be one of {', '.join(METHODS)}, got {method!r}")
+
+
+def describe_machine(settings: Settings) -> "Machine":
+    """Device, precision and backbones of this installation."""
+    from maskloop_learner.evaluate.model import Machine
+    from maskloop_learner.model.bases import Bases
+
+    return Machine(settings.device, settings.precision, Bases(settings.bases_folder))
 
 
 def open_dataset(path: Path) -> Dataset:

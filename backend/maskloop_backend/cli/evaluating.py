@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +16,7 @@ from maskloop_backend.cli.datasets import (
     DatasetArgument,
     SampleMethod,
     check_method,
+    describe_machine,
     open_dataset,
     plain_errors,
     show_progress,
@@ -114,7 +116,7 @@ def _run(
     as_json: bool,
 ) -> None:
     """Predict and measure all, then write and tell."""
-    from maskloop_learner.evaluate.model import open_model
+    from maskloop_learner.evaluate.model import Prediction, open_model
     from maskloop_learner.evaluate.report import Evaluation, write_report
     from maskloop_learner.evaluate.results import to_text
     from maskloop_learner.evaluate.run import evaluate_cases
@@ -127,7 +129,8 @@ def _run(
         "min_speck_area": settings.min_speck_area,
         "max_hole_area": settings.max_hole_area,
     }
-    predict = open_model(subject.weights, device=settings.device, **taken, **post)
+    how = Prediction(**taken, **post, temperature=subject.temperature)
+    predict = open_model(subject.weights, describe_machine(settings), how)
     evaluation = Evaluation(total=len(source.names), threshold=settings.threshold, pictures=out is not None)
     with show_progress() as bar:
         shown = bar.add_task("Evaluating", total=len(source.names))
@@ -138,11 +141,12 @@ def _run(
         raise CommandError("none of the images could be read; see above")
     summary = evaluation.summary()
     skipped = [finding.to_dict() for finding in (*source.findings, *source.unread)]
-    about = {**about, **post, "images": len({result.name for result in evaluation.results}), "skipped": len(skipped)}
+    images = len({result.name for result in evaluation.results})
+    about = {**about, **asdict(how), "images": images, "skipped": len(skipped)}
     written = [] if out is None else write_report(out, evaluation, summary, title=source.title, about=about)
     if as_json:
         dice = {label: figures["dice"]["mean"] for label, figures in summary.items()}
-        told = {"images": about["images"], "dice": dice, "labels": summary, "about": about, "skipped": skipped}
+        told = {"images": images, "dice": dice, "labels": summary, "about": about, "skipped": skipped}
         print_json({**told, "files": [str(path) for path in written]})
         return
     to_text(summary, say=print)

@@ -26,6 +26,9 @@ EpochsOption = Annotated[
 BatchOption = Annotated[int | None, typer.Option("--batch", min=1, help="MASKLOOP_TRAIN_BATCH when left out.")]
 SamplesOption = Annotated[int | None, typer.Option("--samples", min=1, help="MASKLOOP_SAMPLES when left out.")]
 LabelOption = Annotated[str, typer.Option("--label", help="What the masks are called in the weights.")]
+OfficialOption = Annotated[
+    bool, typer.Option("--official", help="Loss and pixels as in the published code, to reproduce its figures.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
 
@@ -50,6 +53,7 @@ def data_efficiency(
     samples: SamplesOption = None,
     method: SampleMethod = "monte-carlo",
     label: LabelOption = "lesion",
+    official: OfficialOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train on 10, 25, 50 and 100 % of a data set's training rows and test each model on its whole test split.
@@ -60,7 +64,7 @@ def data_efficiency(
     """
     opened = open_dataset(dataset)
     variants = _variants(prompts)
-    work = Work(out, backbone, seed, steps, epochs, batch, samples, method, label)
+    work = Work(out, backbone, seed, steps, epochs, batch, samples, method, label, official)
     from maskloop_learner.evaluate.protocols import run_efficiency
     from maskloop_learner.evaluate.tables import efficiency_table
 
@@ -91,6 +95,7 @@ def domain_generalisation(
     samples: SamplesOption = None,
     method: SampleMethod = "monte-carlo",
     label: LabelOption = "lesion",
+    official: OfficialOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train on one data set; test on it (ID) and on others that it never saw (OOD); with their harmonic mean (HM).
@@ -101,7 +106,7 @@ def domain_generalisation(
     """
     source, targets = open_dataset(train), [open_dataset(path) for path in test]
     variants = _variants(prompts)
-    work = Work(out, backbone, seed, steps, epochs, batch, samples, method, label)
+    work = Work(out, backbone, seed, steps, epochs, batch, samples, method, label, official)
     from maskloop_learner.evaluate.protocols import generalisation, run_generalisation
     from maskloop_learner.evaluate.tables import generalisation_table
 

@@ -17,6 +17,8 @@ class Subject:
     labels: dict[str, str]
     about: dict[str, Any]
     """Where they are from, for reports."""
+    temperature: float = 1.0
+    """By which logits are divided."""
 
 
 def find_subject(project: str | None, model: int | None, weights: Path | None) -> Subject:
@@ -70,4 +72,5 @@ def _from_project(wanted: str | None, model_id: int | None) -> Subject:
         pool.store.get("weights", model.weights_digest),
         {label: project.prompts.get(label, "") for label in model.labels},
         {"project": project.ls_id, "model": model.id},
+        float(model.config.get("temperature", 1.0)),
     )

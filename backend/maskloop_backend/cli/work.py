@@ -9,7 +9,7 @@ from typing import Any
 from rich.progress import Progress
 
 from maskloop_backend.cli.context import print_json, start_logging
-from maskloop_backend.cli.datasets import check_method, plain_errors, show_progress
+from maskloop_backend.cli.datasets import check_method, describe_machine, plain_errors, show_progress
 from maskloop_backend.cli.errors import CommandError
 from maskloop_learner.data.layout import Item
 from maskloop_learner.settings import get_settings
@@ -29,6 +29,7 @@ class Work:
         samples: int | None,
         method: str,
         label: str,
+        official: bool,
     ) -> None:
         check_method(method)
         if steps is not None and epochs is not None:
@@ -40,6 +41,7 @@ class Work:
             "seed": settings.train_seed if seed is None else seed,
             "batch": batch or settings.train_batch,
             "label": label,
+            "official": official,
         }
         self.length: dict[str, float | int] = (
             {"steps": steps or settings.train_steps} if epochs is None else {"epochs": epochs}
@@ -55,7 +57,8 @@ class Work:
         from maskloop_learner.evaluate.cells import Cells
 
         with plain_errors():
-            self.cells = Cells(out, settings={**self.learning, **self.length, **self.predicting})
+            options = {**self.learning, **self.length, **self.predicting, "precision": settings.precision}
+            self.cells = Cells(out, settings=options)
         self._bar: Progress = show_progress()
 
     def __enter__(self) -> "Work":
@@ -90,9 +93,9 @@ class Work:
         shown = self._bar.add_task(f"Training {name}", total=steps)
         data = learn(
             items,
+            describe_machine(settings),
             **self.learning,
             steps=steps,
-            device=settings.device,
             checkpoint=checkpoint,
             checkpoint_steps=settings.checkpoint_steps,
             on_progress=lambda progress: self._bar.update(shown, completed=progress.step),
@@ -103,13 +106,13 @@ class Work:
     def test(self, weights: bytes, items: Sequence[Item], name: str) -> Mapping[str, Any]:
         """Figures of a model on items; a table of each image goes into the folder."""
         from maskloop_learner.evaluate.cells import file_name, write_atomically
-        from maskloop_learner.evaluate.model import open_model, read_case
+        from maskloop_learner.evaluate.model import Prediction, open_model, read_case
         from maskloop_learner.evaluate.report import Evaluation
         from maskloop_learner.evaluate.results import to_csv
         from maskloop_learner.evaluate.run import evaluate_cases
 
         label = self.learning["label"]
-        predict = open_model(weights, device=get_settings().device, **self.predicting)
+        predict = open_model(weights, describe_machine(get_settings()), Prediction(**self.predicting))
         evaluation = Evaluation(total=len(items), threshold=self.predicting["threshold"], pictures=False)
         cases = (read_case(item, label=label) for item in items)
         shown = self._bar.add_task(f"Testing {name}", total=len(items))

@@ -1,31 +1,54 @@
 """A trained model, ready to be evaluated, and its training on items of a data set."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 from maskloop_learner.data.files import open_item
 from maskloop_learner.data.layout import Item
 from maskloop_learner.evaluate.run import Case, Found, Image, Predict
+from maskloop_learner.model.bases import Bases
 from maskloop_learner.model.checkpoint import read_meta
+from maskloop_learner.model.precision import Precision
 from maskloop_learner.predict.predictor import Predictor
+from maskloop_learner.predict.sampling import Method
 from maskloop_learner.train.loop import Example, Progress, train
 
 VERSION = "evaluation"
 """Of the chance in predictions: the same for every model, as in the gate."""
 
 
-def open_model(weights: bytes, *, device: str, samples: int, method: str, **post: Any) -> Predict:
-    """A loaded model as `evaluate_cases` takes it. `post`: threshold, min_speck_area, max_hole_area.
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a model is run."""
 
-    Raises CheckpointError when the weights cannot be used and ValueError for a bad device or method.
-    """
-    predictor = Predictor(weights=weights, device=device)
-    options: dict[str, Any] = {"samples": samples, "method": method, "version": VERSION, "keep_maps": True, **post}
+    device: str
+    precision: Precision
+    bases: Bases
+    """The frozen towers of published backbones."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """How a mask is made; see `Predictor.predict`."""
+
+    samples: int
+    method: Method
+    threshold: float
+    min_speck_area: int
+    max_hole_area: int
+    temperature: float = 1.0
+
+
+def open_model(weights: bytes, machine: Machine, how: Prediction) -> Predict:
+    """A loaded model as `evaluate_cases` takes it. Raises CheckpointError and BackboneError, as `Predictor` does."""
+    predictor = Predictor(weights=weights, device=machine.device, bases=machine.bases, precision=machine.precision)
 
     def predict(image: Image, prompts: Mapping[str, str], digest: str) -> Mapping[str, Found]:
-        found: Mapping[str, Any] = predictor.predict(image, prompts=prompts, image_digest=digest, **options)
-        return found
+        return predictor.predict(
+            image, prompts=prompts, image_digest=digest, version=VERSION, keep_maps=True, **asdict(how)
+        )
 
     return predict
 
@@ -64,24 +87,27 @@ class Lessons(Sequence[Example]):
             return Lessons(self._items[place], label=self._label)
         item = self._items[place]
         image, mask = open_item(item)
-        fields: dict[str, Any] = {"masks": {self._label: mask}, "prompts": {self._label: item.prompt}}
-        return Example(image=image, name=item.name, **fields)
+        return Example(image, {self._label: mask}, item.name, {self._label: item.prompt})
 
 
 def learn(
     items: Sequence[Item],
+    machine: Machine,
     *,
     label: str,
     backbone: str,
     steps: int,
     batch: int,
     seed: int,
-    device: str,
+    official: bool,
     checkpoint: Path,
     checkpoint_steps: int,
     on_progress: Callable[[Progress], None],
 ) -> bytes:
-    """Train on items with their own prompts; goes on from `checkpoint`. Raises TrainingError and ItemError."""
+    """Train on items with their own prompts; goes on from `checkpoint`. `official`: loss and pixels as published.
+
+    Raises TrainingError, BackboneError and, for an item that cannot be read, ItemError.
+    """
     return train(
         Lessons(items, label=label),
         backbone=backbone,
@@ -90,7 +116,11 @@ def learn(
         steps=steps,
         batch=batch,
         seed=seed,
-        device=device,
+        device=machine.device,
+        bases=machine.bases,
+        precision=machine.precision,
+        dice="row" if official else "image",
+        official_preprocessing=official,
         checkpoint=checkpoint,
         checkpoint_steps=checkpoint_steps,
         on_progress=on_progress,
