@@ -2,14 +2,14 @@
 
 import logging
 import sys
+from typing import Any
 
-import click
 import typer
 from pydantic import ValidationError
 from redis import RedisError
 from sqlalchemy.exc import OperationalError
 
-from maskloop_backend.cli import bench, demo, models, processes, projects, ranking, status
+from maskloop_backend.cli import bench, demo, evaluating, models, processes, projects, ranking, status
 from maskloop_backend.cli.errors import EXPECTED
 
 app = typer.Typer(
@@ -19,8 +19,12 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (processes, demo, projects, ranking, models, bench, status):
+for module in (processes, demo, projects, ranking, models, evaluating, bench, status):
     module.register(app)
+
+
+USAGE: type[Any] = typer.BadParameter.__mro__[2]
+"""What every wrong call raises: click's exception, which Typer now brings as a copy of its own."""
 
 
 def main() -> None:
@@ -29,13 +33,10 @@ def main() -> None:
         # Without its standalone mode, Typer returns the code of typer.Exit instead of ending the process.
         code = app(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.NoArgsIsHelpError as shown:
-        click.echo(shown.format_message())
-        sys.exit(2)
-    except click.ClickException as error:
+    except USAGE as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         sys.exit(130)
     except ValidationError as error:
         for problem in error.errors():

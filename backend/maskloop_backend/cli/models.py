@@ -1,4 +1,4 @@
-"""`maskloop train`, `maskloop models`, `maskloop rollback` and `maskloop evaluate`."""
+"""`maskloop train`, `maskloop models` and `maskloop rollback`."""
 
 import time
 from pathlib import Path
@@ -27,7 +27,6 @@ def register(app: typer.Typer) -> None:
     app.command()(train)
     app.command()(models)
     app.command()(rollback)
-    app.command()(evaluate)
 
 
 def train(
@@ -98,31 +97,6 @@ def rollback(project: ProjectOption = None) -> None:
     with pool.write() as session:
         version = roll_back(session, session.get_one(Project, chosen.id), settings, by="rollback command")
     print(f"{version} is served again as soon as `maskloop up` has told Label Studio (seconds).")
-
-
-def evaluate(
-    images: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of images.")],
-    masks: Annotated[Path, typer.Option(exists=True, file_okay=False, help="A folder per label, of 0/255 PNG.")],
-    project: ProjectOption = None,
-    model: Annotated[int | None, typer.Option(help="Id of the model; the champion when left out.")] = None,
-    only: Annotated[Path | None, typer.Option(exists=True, help="Text file: names of the images to take.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Dice per label of a model on a folder of labelled images, which no training has seen."""
-    from maskloop_queue.processes import set_threads
-
-    pool, settings = open_pool(), get_settings()
-    set_threads(settings.gpu_threads)
-    chosen = pick_project(pool, project)
-    names = sorted(path.name for path in images.iterdir() if path.is_file())
-    if only is not None:
-        wanted = set(only.read_text().split("\n"))
-        names = [name for name in names if name in wanted]
-    dice = evaluate_folder(pool, settings, chosen, images=images, masks=masks, names=names, model_id=model)
-    if as_json:
-        print_json({"images": len(names), "dice": dice})
-    else:
-        print(f"{len(names)} images: " + ", ".join(f"{label} Dice {value:.3f}" for label, value in dice.items()))
 
 
 def evaluate_folder(
