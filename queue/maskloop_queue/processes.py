@@ -12,6 +12,8 @@ import threading
 import time
 from pathlib import Path
 
+from maskloop_learner.model.memory import keep_freed_memory
+
 PARENT_VARIABLE = "MASKLOOP_PARENT_PID"
 """Set by the supervisor for its children; absent when a person started the process."""
 BEAT_VARIABLE = "MASKLOOP_BEAT"
@@ -72,7 +74,11 @@ def _alive(pid: int) -> bool:
 
 
 def set_threads(count: int) -> None:
-    """Bound the CPU threads of numerical libraries in this process; call it before torch is imported."""
+    """Bound the CPU threads of numerical libraries in this process; call it before torch is imported.
+
+    Such a process is about to compute: the memory that it frees is kept for its next tensors.
+    """
+    keep_freed_memory()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"):
         os.environ[name] = str(count)
     torch = sys.modules.get("torch")

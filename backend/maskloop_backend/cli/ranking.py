@@ -2,6 +2,7 @@
 
 import json
 import time
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -14,10 +15,11 @@ from sqlalchemy.orm import Session
 from maskloop_backend.cli.context import open_pool, pick_project, print_json
 from maskloop_backend.cli.errors import CommandError
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import current_version, ranking, unscored_digests
+from maskloop_learner.pool.queries import Ranked, current_version, ranking, unscored_digests
 from maskloop_learner.pool.schema import Prediction, Score, Task
 from maskloop_learner.settings import get_settings
 
+DEFAULT_SCORE = "predictive_entropy/mean"
 ProjectOption = Annotated[str | None, typer.Option("--project", help="Label Studio id or title of the project.")]
 
 
@@ -59,14 +61,21 @@ def score(
 def rank(
     project: ProjectOption = None,
     limit: Annotated[int, typer.Option(min=1, help="How many images to show.")] = 20,
+    by: Annotated[
+        str, typer.Option(help="Score to order by, measure/aggregation, e.g. mutual_information/patch_max.")
+    ] = DEFAULT_SCORE,
     as_json: Annotated[bool, typer.Option("--json", help="Print all, as JSON for a script.")] = False,
 ) -> None:
-    """List the unlabelled images, the most uncertain first (mean predictive entropy, 0..1)."""
+    """List the unlabelled images, the most uncertain first.
+
+    Label Studio serves by predictive_entropy/mean, 0..1. Measures: predictive_entropy, expected_entropy,
+    mutual_information, variance; aggregations: mean, foreground_band, patch_max, top_q, boundary_norm.
+    """
     pool = open_pool()
     chosen = pick_project(pool, project)
     with pool.read() as session:
         version = _version(session, chosen.id)
-        rows = ranking(session, chosen.id, version)
+        rows = order_by(ranking(session, chosen.id, version), by)
         by_label = _entropies(session, version, [row.task_id for row in rows])
         waiting = len(unscored_digests(session, chosen.id, version, limit=10_000_000))
     if as_json:
@@ -74,9 +83,9 @@ def rank(
             {"rank": n, "task": row.ls_id, "image": row.url, "uncertainty": row.uncertainty, **by_label[row.task_id]}
             for n, row in enumerate(rows, 1)
         ]
-        print(json.dumps({"version": version, "unscored": waiting, "ranking": items}, indent=2))
+        print(json.dumps({"version": version, "by": by, "unscored": waiting, "ranking": items}, indent=2))
         return
-    table = Table(title=f"{chosen.title}: {len(rows)} unlabelled images under {version}")
+    table = Table(title=f"{chosen.title}: {len(rows)} unlabelled images under {version}, by {by}")
     for name in ("rank", "task", "image", "uncertainty", "per label"):
         table.add_column(name, justify="right" if name in ("rank", "task", "uncertainty") else "left")
     for n, row in enumerate(rows[:limit], 1):
@@ -85,6 +94,29 @@ def rank(
     Console().print(table)
     if waiting:
         print(f"{waiting} images are not scored yet.")
+
+
+def order_by(rows: list[Ranked], by: str) -> list[Ranked]:
+    """The rows by another of their scores, the largest over the labels, which becomes their uncertainty.
+
+    Raises CommandError for a score that there is not, or that was not kept when the images were predicted.
+    """
+    if by == DEFAULT_SCORE:
+        return rows
+    if any(not row.aggregates for row in rows):
+        raise CommandError(
+            "some images were predicted by an earlier release, which kept the mean only; train once more"
+        )
+    measure, _, aggregation = by.partition("/")
+    for row in rows[:1]:
+        kept = next(iter(row.aggregates.values()))
+        if aggregation not in kept.get(measure, {}):
+            ways = "|".join(next(iter(kept.values())))
+            raise CommandError(f"--by must be {'|'.join(kept)}, a slash, and {ways}; got {by!r}")
+    found = [
+        replace(row, uncertainty=max(each[measure][aggregation] for each in row.aggregates.values())) for row in rows
+    ]
+    return sorted(found, key=lambda row: (-row.uncertainty, row.ls_id))
 
 
 def _version(session: Session, project_id: int) -> str:
