@@ -13,8 +13,9 @@ from maskloop_learner.model.checkpoint import save_weights
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 from maskloop_learner.predict.noise import draw_noise, sample_seed
 from maskloop_learner.predict.predictor import LabelPrediction, Predictor
-from maskloop_learner.train.evaluation import dice, evaluate
+from maskloop_learner.train.evaluation import evaluate
 from maskloop_learner.train.examples import Example
+from maskloop_learner.train.metrics import dice
 
 PROMPTS = {"White": "white matter in a brain MRI", "Grey": "grey matter in a brain MRI"}
 HOW: dict[str, Any] = {"threshold": 0.5, "min_speck_area": 0, "max_hole_area": 0, "version": "v1"}

@@ -4,16 +4,10 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from maskloop_learner.predict.predictor import Predictor
 from maskloop_learner.train.examples import Example
-
-
-def dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
-    """Overlap of two masks of one shape, 0..1; 1 where both are empty."""
-    total = int(found.sum()) + int(truth.sum())
-    return 2 * int((found & truth).sum()) / total if total else 1.0
+from maskloop_learner.train.metrics import dice
 
 
 def measure(

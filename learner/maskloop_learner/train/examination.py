@@ -20,8 +20,8 @@ from maskloop_learner.train.calibration import (
     fit_temperature,
     report_calibration,
 )
-from maskloop_learner.train.evaluation import dice
 from maskloop_learner.train.examples import Example
+from maskloop_learner.train.metrics import dice
 
 TEMPERATURE_SAMPLES = 8
 TEMPERATURE_PIXELS = 4096

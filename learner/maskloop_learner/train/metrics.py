@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from maskloop_learner.train.evaluation import dice
-
 Mask = NDArray[np.bool_]
 Distances = NDArray[np.float64]
 
@@ -31,6 +29,12 @@ def segmentation_metrics(found: Mask, truth: Mask, *, tolerance: float = 2.0) ->
         "nsd": share_within(distances, tolerance),
         "hd95": percentile95(distances, found.shape),
     }
+
+
+def dice(found: Mask, truth: Mask) -> float:
+    """Overlap of two masks of one shape, 0..1; 1 where both are empty."""
+    total = int(found.sum()) + int(truth.sum())
+    return 2 * int((found & truth).sum()) / total if total else 1.0
 
 
 def iou(found: Mask, truth: Mask) -> float:
