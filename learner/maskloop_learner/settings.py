@@ -129,6 +129,11 @@ class Settings(BaseSettings):
         return self.store_url or (self.home / "store").absolute().as_uri()
 
     @property
+    def bases_folder(self) -> Path:
+        """Where the weights of the published backbones are kept."""
+        return self.home / "backbones"
+
+    @property
     def resolved_public_url(self) -> str:
         """The URL under which Label Studio reaches the web process, without a trailing slash."""
         return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
