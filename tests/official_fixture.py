@@ -1,6 +1,6 @@
 """Files in the forms that published weights come in, with random weights."""
 
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,36 @@ def write_vocabulary(path: Path, *, words: int = 30522) -> Path:
     return path
 
 
+TINY = replace(
+    BACKBONES["clip-vit-b16"],
+    clip={
+        "embed_dim": 32,
+        "quick_gelu": True,
+        "vision_cfg": {"image_size": 32, "layers": 3, "width": 64, "patch_size": 16},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 3},
+    },
+    fusion=(1, 2),
+    adapter_dim=16,
+)
+"""OpenAI's CLIP but small: what holds for its names and files holds for the real one's."""
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> BackboneSpec:
+    """The backbone `clip-vit-b16`, small for this test."""
+    monkeypatch.setitem(BACKBONES, "clip-vit-b16", TINY)
+    return TINY
+
+
 @pytest.fixture(scope="module")
-def clip_tensors() -> Iterator[dict[str, Tensor]]:
-    """A MedCLIPSeg on OpenAI's CLIP."""
-    yield random_model(BACKBONES["clip-vit-b16"])
+def tiny_tensors() -> dict[str, Tensor]:
+    """A MedCLIPSeg on it."""
+    return random_model(TINY)
+
+
+@pytest.fixture(scope="module")
+def towers(tiny_tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Its towers, under open_clip's names."""
+    named = {name.removeprefix("clip."): x for name, x in tiny_tensors.items() if name.startswith("clip.")}
+    del named["logit_scale"]
+    return named

@@ -21,10 +21,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from maskloop_learner.model.backbones import BACKBONES, BackboneSpec
-from maskloop_learner.model.construction import BackboneError
+from maskloop_learner.model.backbones import BACKBONES, BackboneError, BackboneSpec
 from maskloop_learner.model.faults import list_faults, say_faults
-from maskloop_learner.model.files import write_whole
+from maskloop_learner.model.files import digest_file, write_whole
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 from maskloop_learner.model.tower_files import UNUSED, read_towers, tower_shapes
 from maskloop_learner.model.vocabulary import FILE, keep_vocabulary
@@ -137,7 +136,7 @@ class Bases:
                 added=datetime.now(UTC).isoformat(timespec="seconds"),
             )
             text = json.dumps(asdict(base), indent=2)
-            write_whole(self.folder / spec.name / "base.json", lambda part: part.write_text(text) and None)
+            write_whole(self.folder / spec.name / "base.json", lambda part: part.write_text(text))
         return digest
 
     def add_file(
@@ -195,12 +194,6 @@ def digest_towers(tensors: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tuple(value.shape)}\n".encode())
         digest.update(value.numpy())
     return digest.hexdigest()
-
-
-def digest_file(path: Path) -> str:
-    """sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shrink(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

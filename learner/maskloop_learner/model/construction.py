@@ -11,14 +11,10 @@ from open_clip.model import CLIP, CustomTextCLIP
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import Tensor, nn
 
-from maskloop_learner.model.backbones import BackboneSpec
+from maskloop_learner.model.backbones import BackboneError, BackboneSpec
 
 BERT_BASE = {"model_type": "bert", "vocab_size": 30522}
 """The rest of BiomedBERT's config is what transformers takes for granted: 12 layers of width 768."""
-
-
-class BackboneError(RuntimeError):
-    """A backbone's weights or vocabulary cannot be had; the message names what is missing and the command for it."""
 
 
 class Tokenizer(Protocol):

@@ -1,5 +1,6 @@
 """Files that are seen whole or not at all, whoever is killed while writing them."""
 
+import hashlib
 import os
 import time
 from collections.abc import Callable
@@ -10,7 +11,7 @@ STALE = 24 * 3600.0
 """Seconds after which a part file is what a killed process left."""
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file beside `path`, bring it to disk, and give it the name. Makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(".*.part"):
@@ -34,3 +35,9 @@ def flush(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def digest_file(path: Path) -> str:
+    """sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import httpx
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
@@ -28,9 +28,11 @@ from huggingface_hub.utils import build_hf_headers
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-from maskloop_learner.model.backbones import BackboneSpec
-from maskloop_learner.model.bases import Bases, digest_file
-from maskloop_learner.model.construction import BackboneError
+from maskloop_learner.model.backbones import BackboneError, BackboneSpec
+from maskloop_learner.model.files import digest_file
+
+if TYPE_CHECKING:
+    from maskloop_learner.model.bases import Bases
 
 # Which HTTP library the client uses depends on its version; its error class derives from that library's.
 TRANSPORT: tuple[type[Exception], ...] = (OSError, httpx.HTTPError, HfHubHTTPError.__mro__[1])
@@ -38,6 +40,12 @@ ATTEMPTS = 5
 """In a row without a new byte."""
 PAUSE = 1.0
 PIECE = 1 << 20
+DATASETS = (
+    "BKAI", "BRISC", "BTMRI", "BUID", "BUSBRA", "BUSI", "BUSUC", "CVC300", "ClinicDB", "ColonDB", "Covid19", "EUS",
+    "ISIC", "Kvasir", "UDIAT", "UWaterlooSkinCancer",
+)  # fmt: skip
+"""Of the paper; the hub says which of them have a checkpoint."""
+PERCENTS = (10, 25, 50, 100)
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -83,7 +91,7 @@ def fetched(repo: str, file: str, *, folder: Path, revision: str = "main") -> It
     path.unlink(missing_ok=True)
 
 
-def fetch_backbone(spec: BackboneSpec, bases: Bases) -> str:
+def fetch_backbone(spec: BackboneSpec, bases: "Bases") -> str:
     """Bring a backbone's weights, and a BERT's vocabulary, from the hub into `bases`; return the towers' digest."""
     if spec.source is None or bases.folder is None:
         raise BackboneError(f"backbone {spec.name!r} ships with this package: there is nothing to fetch")
@@ -94,6 +102,21 @@ def fetch_backbone(spec: BackboneSpec, bases: Bases) -> str:
     repo, file = spec.source.repo, spec.source.file
     with fetched(repo, file, folder=folder) as found:
         return bases.add_file(spec, found.path, source=f"{repo}/{file}", revision=found.revision)
+
+
+def released_file(name: str, percent: int = 100) -> str:
+    """Path within the published repository of `medclipseg/<dataset>` (any case), trained on that share of its images.
+
+    Raises BackboneError with the known names.
+    """
+    owner, _, wanted = name.partition("/")
+    known = {dataset.lower(): dataset for dataset in DATASETS}
+    if owner.lower() != "medclipseg" or wanted.lower() not in known:
+        raise BackboneError(f"a released checkpoint is named medclipseg/ and one of {', '.join(known)}, got {name!r}")
+    if percent not in PERCENTS:
+        raise BackboneError(f"percent must be one of {PERCENTS}, got {percent}")
+    folder = known[wanted.lower()] + ("" if percent == 100 else f"_{percent}")
+    return f"{folder}/trained_models/seed666/MedCLIPSeg_unimedclip_ViT-B-16_latest.pth"
 
 
 def ask(repo: str, file: str, revision: str) -> Remote:
@@ -137,6 +160,10 @@ def download(remote: Remote, *, folder: Path, title: str) -> Path:
     """Bring the file into `folder`, going on with what is there of it. Raises BackboneError."""
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{remote.etag}.part"
+    whole = part.with_suffix(".whole")
+    if whole.exists():
+        # It came before, and what was to be done with it failed.
+        return whole
     with part.open("ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -150,7 +177,6 @@ def download(remote: Remote, *, folder: Path, title: str) -> Path:
             raise BackboneError(
                 f"the bytes of {title} are not those that the hub has; they are deleted: fetch it again"
             )
-        whole = part.with_suffix(".whole")
         os.replace(part, whole)
     return whole
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from maskloop_learner.model.backbones import BACKBONES, PAPER_REPO, BackboneSpec
-from maskloop_learner.model.bases import Bases, digest_file
+from maskloop_learner.model.bases import Bases
 from maskloop_learner.model.checkpoint import CheckpointError, fill_parameters, save_weights, stored_parameters
 from maskloop_learner.model.faults import list_faults, say_faults
+from maskloop_learner.model.files import digest_file
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 from maskloop_learner.model.tower_files import read_file, unwrap
 
@@ -84,7 +85,8 @@ def name_backbone(file: str) -> BackboneSpec:
     if found is None or name is None or found["vision"] not in ("ViT-B-16", "ViT-B-32"):
         raise CheckpointError(
             f"the file name {Path(file).name!r} does not tell the backbone, as "
-            f"MedCLIPSeg_unimedclip_ViT-B-16_latest.pth would; name it with --backbone: one of {', '.join(sorted(VARIANTS.values()))}"
+            f"MedCLIPSeg_unimedclip_ViT-B-16_latest.pth would; "
+            f"name it with --backbone: one of {', '.join(sorted(VARIANTS.values()))}"
         )
     return BACKBONES[name]
 
@@ -103,7 +105,7 @@ def read_released(path: Path, spec: BackboneSpec | None = None) -> Released:
     if not any(name.startswith("pvl_adapters.") for name in found):
         raise CheckpointError(
             f"{str(path)!r} is no MedCLIPSeg checkpoint: no tensor is named pvl_adapters.*; it begins "
-            f"with {sorted(found)[:3]}. A backbone's own weights come with: maskloop models fetch {spec.name} --from {path}"
+            f"with {sorted(found)[:3]}. A backbone's own weights: maskloop models fetch {spec.name} --from {path}"
         )
     with torch.device("meta"):
         wanted = {name: p for name, p in MedCLIPSeg(spec).named_parameters() if name != "clip.logit_scale"}

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from maskloop_learner.model.backbones import BackboneSpec
-from maskloop_learner.model.construction import BackboneError, build_clip
+from maskloop_learner.model.backbones import BackboneError, BackboneSpec
+from maskloop_learner.model.construction import build_clip
 
 WRAPPINGS = ("state_dict", "model_state_dict", "model")
 """Keys under which programs keep a state dict among other things."""

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from maskloop_learner.model.backbones import BackboneSpec
-from maskloop_learner.model.construction import BERT_BASE, BackboneError
+from maskloop_learner.model.backbones import BackboneError, BackboneSpec
+from maskloop_learner.model.construction import BERT_BASE
 from maskloop_learner.model.files import write_whole
 
 FILE = "vocab.txt"
