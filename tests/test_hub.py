@@ -127,7 +127,12 @@ def start(hub: Hub, home: Path, repo: str = "owner/repo", **env: str) -> subproc
     }
     command = [sys.executable, "-c", FETCH, repo, env.pop("file", "folder/towers.bin"), str(home / "downloads")]
     return subprocess.Popen(
-        command, env=environment | env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        env=environment | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 

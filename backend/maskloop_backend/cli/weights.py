@@ -63,11 +63,13 @@ def backbones(as_json: JsonOption = False) -> None:
     for name in ("name", "what", "licence of the weights", "installed", "digest"):
         table.add_column(name)
     for item in items:
-        installed = "yes" if item["installed"] else f"maskloop models fetch {item['name']}"
+        installed = "yes" if item["installed"] else "no"
         if item["installed"] and item["vocabulary"] is False:
-            installed = f"vocabulary missing: maskloop models fetch {item['name']}"
+            installed = "without vocabulary"
         table.add_row(item["name"], item["title"], item["licence"], installed, (item["digest"] or "")[:12])
     Console().print(table)
+    if not all(item["installed"] and item["vocabulary"] is not False for item in items):
+        print("Bring what is missing with: maskloop models fetch NAME")
 
 
 def fetch(

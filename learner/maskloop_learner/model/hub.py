@@ -39,7 +39,6 @@ TRANSPORT: tuple[type[Exception], ...] = (OSError, httpx.HTTPError, HfHubHTTPErr
 ATTEMPTS = 5
 """In a row without a new byte."""
 PAUSE = 1.0
-PIECE = 1 << 20
 DATASETS = (
     "BKAI", "BRISC", "BTMRI", "BUID", "BUSBRA", "BUSI", "BUSUC", "CVC300", "ClinicDB", "ColonDB", "Covid19", "EUS",
     "ISIC", "Kvasir", "UDIAT", "UWaterlooSkinCancer",
@@ -218,7 +217,8 @@ def stream(remote: Remote, file: BinaryIO) -> Iterator[int]:
         answer.raise_for_status()
         if answer.status_code != httpx.codes.PARTIAL_CONTENT:
             file.truncate(0)
-        for piece in answer.iter_bytes(PIECE):
+        # As they come: what a larger buffer had gathered would be lost with the connection.
+        for piece in answer.iter_raw():
             file.write(piece)
             yield file.tell()
 
