@@ -85,11 +85,11 @@ def test_missing_towers_are_named_with_the_command(bases: Bases, towers: dict[st
     with pytest.raises(BackboneError, match="no folder of backbones is set"):
         Bases(None).build(TINY)
     bases.add(TINY, towers, source="a test")
-    with pytest.raises(BackboneError, match="digest ffff.* import it again"):
+    with pytest.raises(BackboneError, match=r"digest ffff.* import it again"):
         bases.build(TINY, digest="f" * 64)
     with pytest.raises(BackboneError, match="are not in"):
         bases.build(TINY, digest="../../etc/passwd")
-    with pytest.raises(BackboneError, match="holds? the whole model"):
+    with pytest.raises(BackboneError, match=r"holds? the whole model"):
         bases.build(BACKBONES["nano"])
 
 
@@ -216,7 +216,7 @@ def test_a_vocabulary_is_enough_for_the_tokenizer(bases: Bases, tmp_path: Path) 
 
 
 def test_another_models_vocabulary_is_refused(bases: Bases, tmp_path: Path) -> None:
-    with pytest.raises(BackboneError, match="must have 30522 lines.*it has 100"):
+    with pytest.raises(BackboneError, match=r"must have 30522 lines.*it has 100"):
         bases.add_vocabulary(BERT, write_vocabulary(tmp_path / "short.txt", words=100))
     shuffled = write_vocabulary(tmp_path / "shuffled.txt")
     shuffled.write_text("[UNK]\n[PAD]\n" + shuffled.read_text().split("\n", 2)[2])

@@ -251,7 +251,7 @@ def test_the_released_set_is_found_by_name_in_any_case() -> None:
     end = "trained_models/seed666/MedCLIPSeg_unimedclip_ViT-B-16_latest.pth"
     assert released_file("medclipseg/busi") == f"BUSI/{end}"
     assert released_file("MedCLIPSeg/clinicdb", 25) == f"ClinicDB_25/{end}"
-    with pytest.raises(BackboneError, match="one of bkai, .*got 'medclipseg/lungs'"):
+    with pytest.raises(BackboneError, match=r"one of bkai, .*got 'medclipseg/lungs'"):
         released_file("medclipseg/lungs")
     with pytest.raises(BackboneError, match="percent must be one of"):
         released_file("medclipseg/busi", 30)
