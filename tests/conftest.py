@@ -7,4 +7,5 @@ pytest_plugins = [
     "web_fixture",
     "labelstudio_fixture",
     "demo_fixture",
+    "official_fixture",
 ]

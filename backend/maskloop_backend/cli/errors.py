@@ -9,6 +9,7 @@ from maskloop_backend.labelstudio.tokens import TokenError
 from maskloop_backend.services import PortBusy
 from maskloop_backend.supervisor import HomeBusy
 from maskloop_backend.sync.loop import AlreadyRunning
+from maskloop_learner.model.backbones import BackboneError
 from maskloop_learner.pool.database import DatabaseError
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.train.registry import ChampionConflict, NoPreviousModel
@@ -21,6 +22,7 @@ class CommandError(RuntimeError):
 
 EXPECTED: tuple[type[Exception], ...] = (
     AlreadyRunning,
+    BackboneError,
     ChampionConflict,
     CommandError,
     ConfigError,

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from sqlalchemy import select
 
+from maskloop_backend.cli import weights
 from maskloop_backend.cli.context import open_pool, pick_project, print_json
 from maskloop_backend.cli.errors import CommandError
 from maskloop_backend.cli.ranking import ProjectOption
@@ -25,7 +26,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a scrip
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command()(train)
-    app.command()(models)
+    group = typer.Typer()
+    group.callback(invoke_without_command=True)(models)
+    weights.register(group)
+    app.add_typer(group, name="models")
     app.command()(rollback)
 
 
@@ -53,8 +57,10 @@ def train(
         raise typer.Exit(1)
 
 
-def models(project: ProjectOption = None, as_json: JsonOption = False) -> None:
-    """List the trained models with their validation Dice; the champion is marked."""
+def models(ctx: typer.Context, project: ProjectOption = None, as_json: JsonOption = False) -> None:
+    """List the trained models with their validation Dice; the champion is marked. Subcommands bring weights in."""
+    if ctx.invoked_subcommand is not None:
+        return
     pool = open_pool()
     chosen = pick_project(pool, project)
     with pool.read() as session:

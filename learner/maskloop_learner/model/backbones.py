@@ -9,6 +9,10 @@ Preprocessing = Literal["local", "image", "clip", "official"]
 """How pixels become what the towers are fed, see `model.preprocess`."""
 
 
+class BackboneError(RuntimeError):
+    """A backbone's weights or vocabulary cannot be had; the message names what is missing and the command for it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """A weights file on the Hugging Face hub."""

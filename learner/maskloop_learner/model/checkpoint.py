@@ -14,11 +14,11 @@ from torch import Tensor
 
 from maskloop_learner.model.backbones import BackboneSpec, Preprocessing, find_backbone
 from maskloop_learner.model.bases import Bases
+from maskloop_learner.model.faults import list_faults, say_faults
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 
 FORMAT = "maskloop-medclipseg/1"
 ENTRY = "maskloop"
-SHOWN = 5
 
 
 class CheckpointError(ValueError):
@@ -94,27 +94,9 @@ def build_on(spec: BackboneSpec, base: str, bases: Bases | None) -> MedCLIPSeg:
 
 def fill_parameters(wanted: Mapping[str, torch.nn.Parameter], tensors: Mapping[str, Tensor], *, what: str) -> None:
     """Copy tensors into parameters of the same names; all or, with a CheckpointError that lists the faults, none."""
-    faults = [f"missing {name}" for name in sorted(wanted.keys() - tensors.keys())]
-    faults += [f"unknown {name}" for name in sorted(tensors.keys() - wanted.keys())]
-    faults += [
-        fault
-        for name in sorted(wanted.keys() & tensors.keys())
-        if (fault := find_fault(name, tensors[name], wanted[name]))
-    ]
+    faults = list_faults(wanted, tensors)
     if faults:
-        more = f" and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise CheckpointError(f"weights do not fit {what}: {'; '.join(faults[:SHOWN])}{more}; train the model again")
+        raise CheckpointError(f"weights do not fit {what}: {say_faults(faults)}; train the model again")
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(tensors[name])
-
-
-def find_fault(name: str, found: Tensor, wanted: Tensor) -> str | None:
-    """Why a stored tensor cannot become the parameter; None if it can."""
-    if found.shape != wanted.shape:
-        return f"{name} has shape {tuple(found.shape)}, not {tuple(wanted.shape)}"
-    if not found.is_floating_point():
-        return f"{name} has type {found.dtype}, not a floating point type"
-    if not bool(found.isfinite().all()):
-        return f"{name} has values that are not finite"
-    return None

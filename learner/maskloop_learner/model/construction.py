@@ -11,7 +11,7 @@ from open_clip.model import CLIP, CustomTextCLIP
 from open_clip.tokenizer import HFTokenizer, SimpleTokenizer
 from torch import Tensor
 
-from maskloop_learner.model.backbones import BackboneSpec
+from maskloop_learner.model.backbones import BackboneError, BackboneSpec
 
 BERT_BASE = {"model_type": "bert", "vocab_size": 30522}
 """The rest of BiomedBERT's config is what transformers takes for granted: 12 layers of width 768."""
@@ -52,15 +52,21 @@ def build_bert_clip(spec: BackboneSpec) -> CustomTextCLIP:
 def build_tokenizer(spec: BackboneSpec, vocabulary: Path | None = None) -> Tokenizer:
     """The backbone's tokenizer; longer prompts are cut to its context.
 
-    `vocabulary` is the folder with `vocab.txt`, for a BERT. Raises ValueError when that is missing.
+    `vocabulary` is the folder with `vocab.txt`, for a BERT. Raises BackboneError when that is missing.
     """
     if spec.text == "clip":
         tokenizer: Tokenizer = SimpleTokenizer(context_length=spec.context)
         return tokenizer
     if vocabulary is None or not (vocabulary / "vocab.txt").is_file():
-        raise ValueError(
+        raise BackboneError(
             f"backbone {spec.name!r} needs its vocabulary (vocab.txt), which is not in {vocabulary}; "
             f"fetch it with: maskloop models fetch {spec.name}"
         )
     wordpiece: Tokenizer = HFTokenizer(str(vocabulary), context_length=spec.context)
+    # The text tower takes id 0 for padding and leaves it out of its attention.
+    if wordpiece([""])[0, -1] != 0:
+        raise BackboneError(
+            f"the vocabulary in {vocabulary} pads with id {int(wordpiece([''])[0, -1])}, not 0: it is another model's; "
+            f"fetch the right one with: maskloop models fetch {spec.name}"
+        )
     return wordpiece
