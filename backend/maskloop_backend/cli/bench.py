@@ -8,6 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from maskloop_backend.cli.context import print_json
+from maskloop_backend.cli.errors import CommandError
 from maskloop_learner.settings import get_settings
 
 TRAINING_BATCH = 6
@@ -45,6 +46,9 @@ def bench(
     from maskloop_learner.model.memory import keep_freed_memory
     from maskloop_learner.model.precision import cpu_has_bf16
 
+    unknown = [name for name in backbone or () if name not in BACKBONES]
+    if unknown:
+        raise CommandError(f"backbone must be one of {', '.join(sorted(BACKBONES))}, got {unknown[0]!r}")
     specs = [find_backbone(name) for name in backbone or BACKBONES]
     keep_freed_memory()
     if threads is not None:

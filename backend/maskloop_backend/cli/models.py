@@ -116,6 +116,7 @@ def evaluate_folder(
     model_id: int | None = None,
 ) -> dict[str, float]:
     """Mean Dice per label, 0..1, of a model (default: the champion) on images and masks of the same file names."""
+    from maskloop_learner.model.bases import Bases
     from maskloop_learner.pool.images import open_image
     from maskloop_learner.pool.masks import decode_mask
     from maskloop_learner.predict.predictor import Predictor
@@ -139,7 +140,12 @@ def evaluate_folder(
             raise CommandError(f"the mask {missing[0]} is missing; every image needs one per label")
         found = {label: decode_mask(path.read_bytes()) for label, path in truth.items()}
         examples.append(Example(image=open_image((images / name).read_bytes()), masks=found, name=name))
-    predictor = Predictor(weights=pool.store.get("weights", chosen.weights_digest), device=settings.device)
+    predictor = Predictor(
+        weights=pool.store.get("weights", chosen.weights_digest),
+        device=settings.device,
+        bases=Bases(settings.bases_folder),
+        precision=settings.precision,
+    )
     return mean_dice(
         predictor,
         examples,
