@@ -66,7 +66,8 @@ def test_half_precision_and_full_have_one_digest_and_take_half_the_disk(
     assert bases.add(TINY, halves, source="half") == bases.add(TINY, fulls, source="full") == digest_towers(fulls)
     path = bases.find(TINY)
     assert {x.dtype for x in load_file(path).values()} == {torch.float16}
-    assert all(torch.equal(bases.build(TINY).clip.get_parameter(name), x) for name, x in fulls.items())
+    clip = bases.build(TINY).clip
+    assert all(torch.equal(clip.get_parameter(name), x) for name, x in fulls.items())
 
 
 def test_weights_files_find_their_towers_among_several(bases: Bases, towers: dict[str, Tensor], tiny: object) -> None:
