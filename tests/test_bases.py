@@ -53,7 +53,7 @@ def test_towers_come_back_as_they_were_and_stay_frozen(bases: Bases, towers: dic
 
 def test_the_adapters_come_from_the_seed_alone(bases: Bases, towers: dict[str, Tensor]) -> None:
     bases.add(TINY, towers, source="a test")
-    first, again, other = (bases.build(TINY, seed=seed).head.mask_head[0].weight for seed in (3, 3, 4))
+    first, again, other = (bases.build(TINY, seed=seed).get_parameter("head.mask_head.0.weight") for seed in (3, 3, 4))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
