@@ -8,10 +8,9 @@ from official_fixture import TINY, official_names, random_model, write_official
 from reference_medclipseg import forward
 from torch import Tensor
 
-from maskloop_learner.model.backbones import BACKBONES, BackboneSpec
+from maskloop_learner.model.backbones import BACKBONES, BackboneError, BackboneSpec
 from maskloop_learner.model.bases import Bases
 from maskloop_learner.model.checkpoint import CheckpointError, load_weights, read_meta
-from maskloop_learner.model.construction import BackboneError
 from maskloop_learner.model.official import convert, name_backbone, read_released
 
 PROMPTS = {"Tumor": "tumor in the breast ultrasound"}

@@ -141,7 +141,7 @@ def test_a_released_checkpoint_becomes_a_weights_file(
     assert read_meta(data)["prompts"] == {"Tumor": "breast tumor"}
     assert read_meta(data)["base"] == told["base"]
     model = load_weights(data, device="cpu", bases=Bases(settings.home / "backbones"))
-    assert torch.equal(model.head.mask_head[0].weight, tiny_tensors["head.mask_head.0.weight"])
+    assert torch.equal(model.get_parameter("head.mask_head.0.weight"), tiny_tensors["head.mask_head.0.weight"])
 
 
 def test_a_released_checkpoint_becomes_a_model_and_the_champion(

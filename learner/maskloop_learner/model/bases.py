@@ -192,7 +192,7 @@ def digest_towers(tensors: Mapping[str, Tensor]) -> str:
     for name in sorted(tensors):
         value = tensors[name].float().contiguous()
         digest.update(f"{name} {tuple(value.shape)}\n".encode())
-        digest.update(value.numpy())
+        digest.update(value.reshape(-1).numpy().data)
     return digest.hexdigest()
 
 

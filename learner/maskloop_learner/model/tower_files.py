@@ -20,7 +20,7 @@ from maskloop_learner.model.construction import build_clip
 
 WRAPPINGS = ("state_dict", "model_state_dict", "model")
 """Keys under which programs keep a state dict among other things."""
-NUMBERS = [
+NUMBERS: list[Any] = [
     np.dtype,
     *(type(np.dtype(kind)) for kind in (np.float32, np.float64, np.int32, np.int64)),
     *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
