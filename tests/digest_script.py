@@ -1,4 +1,4 @@
-"""Prints the digest of predictions, for tests that compare processes: digest_script.py BACKBONE METHOD/SAMPLES ..."""
+"""Prints the digest of predictions, for tests that compare processes: digest_script.py BACKBONE FROM TO METHOD/SAMPLES ..."""
 
 import dataclasses
 import hashlib
@@ -72,11 +72,11 @@ def ask_all(predictor: Predictor, samplings: Iterable[Sampling], order: Iterable
     return {f"{s.method}/{s.samples}/{k}": ask(predictor, k, s) for s in samplings for k in order}
 
 
-def main(backbone: str, *names: str) -> None:
-    """Print the digests of the eight images as JSON."""
+def main(backbone: str, first: str, end: str, *names: str) -> None:
+    """Print the digests of images first..end-1 as JSON."""
     parts = [name.split("/") for name in names]
     samplings = [Sampling(method, int(samples)) for method, samples in parts]  # type: ignore[arg-type]
-    print(json.dumps(ask_all(make_predictor(backbone), samplings, range(len(SIZES)))))
+    print(json.dumps(ask_all(make_predictor(backbone), samplings, range(int(first), int(end)))))
 
 
 if __name__ == "__main__":
