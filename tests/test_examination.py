@@ -204,7 +204,9 @@ def test_a_model_whose_order_is_chance_keeps_all_samples() -> None:
 
 def test_candidates_are_cheapest_first_and_never_cost_what_they_replace(predictor: Predictor) -> None:
     assert [c.samples for c in CANDIDATES] == sorted(c.samples for c in CANDIDATES)
-    few = choose_ranking(predictor, pictures(MIN_IMAGES - 1), PROMPTS, temperature=1.0, how=HOW | {"samples": 2}, tick=quiet)
+    few = choose_ranking(
+        predictor, pictures(MIN_IMAGES - 1), PROMPTS, temperature=1.0, how=HOW | {"samples": 2}, tick=quiet
+    )
     assert "too few to compare orders" in few.reason
     assert few.samples == 2
 

@@ -62,9 +62,7 @@ class Case:
         return draw_noise(self.model.noise_shapes(), seeds, CPU)
 
     def ask_reference(self, noise: list[tuple[Tensor, Tensor]], row: slice = slice(None)) -> tuple[Tensor, ...]:
-        logits, patches, text = reference.forward(
-            self.model.spec, self.weights, self.images[row], self.ids[row], noise
-        )
+        logits, patches, text = reference.forward(self.model.spec, self.weights, self.images[row], self.ids[row], noise)
         return logits, patches / patches.norm(dim=-1, keepdim=True), text
 
 

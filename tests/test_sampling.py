@@ -139,10 +139,10 @@ def test_pairs_come_nearer_to_the_mean_than_independent_samples(predictor: Predi
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
-@pytest.mark.parametrize("sampling", [Sampling("monte-carlo", 12), Sampling("antithetic", 4), Sampling("mean-value", 1)])
-def test_temperature_divides_each_samples_logits(
-    predictor: Predictor, sampling: Sampling, temperature: float
-) -> None:
+@pytest.mark.parametrize(
+    "sampling", [Sampling("monte-carlo", 12), Sampling("antithetic", 4), Sampling("mean-value", 1)]
+)
+def test_temperature_divides_each_samples_logits(predictor: Predictor, sampling: Sampling, temperature: float) -> None:
     """Before the sigmoid, so before the mean over samples."""
     question: dict[str, Any] = {"version": "v", "image_digest": "a"}
     found = predictor.predict(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskloop_learner.model.blocks import Affine, affine, full, normed
+from maskloop_learner.model.threads import one_thread
 
 
 class ScaleBlock(nn.Module):
@@ -77,7 +78,8 @@ class MaskHead(nn.Module):
         """`patches` [B, gh*gw, D] and `text` [B, D], of any length -> logits [B, size, size]."""
         b, _, dim = patches.shape
         grown = F.normalize(patches, dim=-1).reshape(b, *grid, dim)
-        query: Tensor = full(self.mask_head(F.normalize(text, dim=-1)))
+        with one_thread():
+            query: Tensor = full(self.mask_head(F.normalize(text, dim=-1)))
         *before, last = self.blocks()
         for block in before:
             grown = block(grown)
