@@ -127,11 +127,11 @@ def forward(
     bert, timm = spec.text == "bert", "timm_model_name" in spec.clip["vision_cfg"]
     act = quick_gelu if spec.clip.get("quick_gelu") else gelu
     layers = int(spec.clip["vision_cfg"].get("layers", 12))
-    heads = int(spec.clip["vision_cfg"].get("width", 768)) // int(spec.clip["vision_cfg"].get("head_width", 64))
+    x, t = embed_image(w, images, timm), embed_text(w, ids, bert)
+    heads = x.shape[-1] // int(spec.clip["vision_cfg"].get("head_width", 64))
     text_heads = 12 if bert else int(spec.clip["text_cfg"]["heads"])
     causal = torch.full((ids.shape[1],) * 2, float("-inf"), dtype=images.dtype).triu(1)
     padding = (ids == 0)[:, None].to(images.dtype) * torch.finfo(images.dtype).min
-    x, t = embed_image(w, images, timm), embed_text(w, ids, bert)
     values = x
     for i in range(layers):
         if i in spec.fusion:
@@ -189,10 +189,9 @@ def published_loss(
     p = torch.sigmoid(logits)
     dice = []
     for b in range(len(logits)):
-        planes = range(1, logits.shape[1]) if rows else [slice(None)]
-        for r in planes:
-            a, t = p[b, r], target[b, r]
-            smooth = 1e-5 if rows else 1.0
+        smooth = 1e-5 if rows else 1.0
+        planes = zip(p[b].unbind()[1:], target[b].unbind()[1:], strict=True) if rows else [(p[b], target[b])]
+        for a, t in planes:
             dice.append(1 - (2 * (a * t).sum() + smooth) / (a.sum() + t.sum() + smooth))
     bce = -(target * torch.log(p) + (1 - target) * torch.log(1 - p)).mean()
     mean = (patches / patches.norm(dim=-1, keepdim=True)).mean(1)

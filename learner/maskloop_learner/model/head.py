@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from maskloop_learner.model.blocks import Affine, affine, normed
+from maskloop_learner.model.threads import one_thread
 
 
 class ScaleBlock(nn.Module):
@@ -58,7 +59,8 @@ class MaskHead(nn.Module):
         """`patches` [B, gh*gw, D] and `text` [B, D], of any length -> logits [B, size, size]."""
         b, _, dim = patches.shape
         grown: Tensor = self.upscale(F.normalize(patches, dim=-1).reshape(b, *grid, dim))
-        query: Tensor = self.mask_head(F.normalize(text, dim=-1))
+        with one_thread():
+            query: Tensor = self.mask_head(F.normalize(text, dim=-1))
         _, h, w, _ = grown.shape
         logits = (grown.reshape(b, h * w, dim) @ query.to(grown.dtype).unsqueeze(2)).reshape(b, 1, h, w)
         if (h, w) != (size, size):

@@ -13,6 +13,7 @@ from maskloop_learner.model.adapters import Meeting, PVLAdapter
 from maskloop_learner.model.backbones import BackboneSpec, Preprocessing
 from maskloop_learner.model.construction import Tokenizer, build_clip, build_tokenizer
 from maskloop_learner.model.head import MaskHead
+from maskloop_learner.model.threads import one_thread
 from maskloop_learner.model.towers import ImageTower, TextTower
 
 
@@ -182,7 +183,9 @@ class MedCLIPSeg(nn.Module):
                 vision, text = checkpoint(stage, i, vision, text, use_reentrant=False)
             else:
                 vision, text = stage(i, vision, text)
-        patches, pooled = image.read(vision), words.read(text, ids)
+        patches = image.read(vision)
+        with one_thread():
+            pooled = words.read(text, ids)
         side = round(patches.shape[1] ** 0.5)
         logits = self.head(patches, pooled, grid=(side, side), size=self.spec.image_size)
         return Output(logits, F.normalize(patches, dim=-1), pooled)

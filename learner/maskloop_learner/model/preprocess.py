@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from maskloop_learner.model.backbones import Preprocessing
+from maskloop_learner.model.threads import one_thread
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -60,8 +61,9 @@ def normalise(images: Tensor, how: Preprocessing) -> Tensor:
     if how == "official":
         return standardise(images.flip(1), IMAGENET_MEAN, IMAGENET_STD)
     # Scanners and windowings differ in gain and offset; neither says anything about the tissue.
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    deviation = images.std(dim=(1, 2, 3), keepdim=True).clamp_min(LEAST_DEVIATION)
+    with one_thread():
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        deviation = images.std(dim=(1, 2, 3), keepdim=True).clamp_min(LEAST_DEVIATION)
     whole = (images - mean) / deviation
     if how == "image":
         return whole

@@ -83,8 +83,9 @@ class Predictor:
     ) -> dict[str, LabelPrediction]:
         """One prediction per label of `prompts` (label -> prompt) for an RGB image [H, W, 3].
 
-        Logits are divided by `temperature`. On one machine the result depends on the arguments alone, to the bit,
-        whatever ran before, beside it, and on how many threads. `keep_maps` keeps the pixels' values too.
+        Logits are divided by `temperature`. On one machine's CPU the result depends on the arguments alone, to the
+        bit, whatever ran before or beside it, and is the same on one thread and on two; more threads may share rows
+        so that the last bit of a larger backbone differs. `keep_maps` keeps the pixels' values too.
         Raises ValueError for an image that is not RGB uint8 and for arguments out of range.
         """
         sampling = Sampling(method, samples)
