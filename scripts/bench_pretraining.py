@@ -5,9 +5,11 @@
 DIR has img/ and label/ with files of equal names; those with "normal" in the name are left out. Per seed 40 images
 are for learning and the rest for testing. Both starts get the same network, images, augmentation, steps, learning
 rates and chance. Dice at the images' own size, of the pass with all chance at its mean, threshold 0.5, no clean-up.
+With --rows a run that was stopped goes on where it was.
 """
 
 import argparse
+import hashlib
 import json
 import math
 import random
@@ -15,7 +17,7 @@ import statistics
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,7 @@ from maskloop_learner.model.backbones import NANO  # noqa: E402
 from maskloop_learner.model.medclipseg import MedCLIPSeg  # noqa: E402
 from maskloop_learner.model.preprocess import normalise  # noqa: E402
 from maskloop_learner.pretrain.trial import predict_mean  # noqa: E402
-from maskloop_learner.pretrain.weights import FOLDER, read_weights, start_from  # noqa: E402
+from maskloop_learner.pretrain.weights import FOLDER, WEIGHTS, read_manifest, read_weights, ship_weights, start_from  # noqa: E402
 from maskloop_learner.train.augment import Augmentation, augment  # noqa: E402
 from maskloop_learner.train.evaluation import dice  # noqa: E402
 from maskloop_learner.train.examples import Example, ExampleSet, gather_examples  # noqa: E402
@@ -105,24 +107,49 @@ def test(model: MedCLIPSeg, examples: Sequence[Example], prompt: str) -> float:
     )
 
 
-def run_seed(seed: int, kind: str, how: argparse.Namespace) -> list[dict[str, Any]]:
-    """All steps and rates of one seed from one start; steps 0 is the start itself."""
+def run_cell(seed: int, kind: str, steps: int, rate: float, how: argparse.Namespace) -> dict[str, Any]:
+    """One training and its test; steps 0 tests the start itself."""
     torch.set_num_threads(1)
     examples = read_images(how.data)
     random.Random(seed).shuffle(examples)
     labelled, rest = examples[: how.labelled], examples[how.labelled :]
-    data = gather_examples(labelled, labels=[LABEL], size=NANO.image_size)
-    cells: list[tuple[int, float]] = [(0, 0.0), *((steps, rate) for steps in how.steps for rate in how.rates)]
-    found = []
-    for steps, rate in cells:
-        model, began = start(kind, seed=seed, weights=how.weights), time.thread_time()
-        if steps:
-            fine_tune(model, data, [how.prompt], steps=steps, batch=how.batch, rate=rate, seed=seed)
-        seconds = time.thread_time() - began
-        row = {"seed": seed, "start": kind, "steps": steps, "rate": rate, "dice": test(model, rest, how.prompt)}
-        found.append({**row, "seconds": round(seconds, 1)})
-        print(f"seed {seed}, {kind}, {steps} steps at {rate:g}: {row['dice']:.3f}", file=sys.stderr, flush=True)
-    return found
+    model, began = start(kind, seed=seed, weights=how.weights), time.thread_time()
+    if steps:
+        data = gather_examples(labelled, labels=[LABEL], size=NANO.image_size)
+        fine_tune(model, data, [how.prompt], steps=steps, batch=how.batch, rate=rate, seed=seed)
+    seconds = round(time.thread_time() - began, 1)
+    found = test(model, rest, how.prompt)
+    print(f"seed {seed}, {kind}, {steps} steps at {rate:g}: {found:.3f}", file=sys.stderr, flush=True)
+    return {"seed": seed, "start": kind, "steps": steps, "rate": rate, "dice": found, "seconds": seconds}
+
+
+def run_grid(how: argparse.Namespace) -> list[dict[str, Any]]:
+    """All cells of all seeds from both starts; those in the rows' file are not run again."""
+    weights = hashlib.sha256((how.weights / WEIGHTS.name).read_bytes()).hexdigest()
+    fixed = {"labelled": how.labelled, "batch": how.batch, "prompt": how.prompt}
+    cells = [(0, 0.0), *((steps, rate) for steps in how.steps for rate in how.rates)]
+    wanted = [
+        {"seed": seed, "start": kind, "steps": steps, "rate": rate, **fixed}
+        | ({"weights": weights} if kind == "pretrained" else {})
+        for seed in how.seeds
+        for kind in STARTS
+        for steps, rate in cells
+    ]
+    done = [json.loads(line) for line in how.rows.read_text().splitlines()] if how.rows and how.rows.exists() else []
+    rows = [row for row in done if {k: v for k, v in row.items() if k not in ("dice", "seconds")} in wanted]
+    known = [{k: v for k, v in row.items() if k not in ("dice", "seconds")} for row in rows]
+    with ProcessPoolExecutor(how.jobs, mp_context=get_context("spawn")) as pool:
+        tasks = {
+            pool.submit(run_cell, key["seed"], key["start"], key["steps"], key["rate"], how): key
+            for key in wanted
+            if key not in known
+        }
+        for task in as_completed(tasks):
+            rows.append(tasks[task] | task.result())
+            if how.rows:
+                with how.rows.open("a") as file:
+                    file.write(json.dumps(rows[-1]) + "\n")
+    return sorted(rows, key=lambda row: (row["steps"], row["rate"], row["seed"]))
 
 
 def summarise(rows: Sequence[dict[str, Any]], how: argparse.Namespace) -> dict[str, Any]:
@@ -135,7 +162,11 @@ def summarise(rows: Sequence[dict[str, Any]], how: argparse.Namespace) -> dict[s
             cell[kind] = round(statistics.fmean(values), 4)
             cell[f"{kind}_sd"] = round(statistics.stdev(values), 4) if len(values) > 1 else 0.0
         grid.append(cell)
-    best = {kind: max((cell for cell in grid if cell["steps"]), key=lambda c, k=kind: c[k]) for kind in STARTS}
+    trained = [cell for cell in grid if cell["steps"]]
+    best: dict[str, dict[str, Any]] = {}
+    for kind in STARTS:
+        values = [cell[kind] for cell in trained]
+        best[kind] = trained[values.index(max(values))]
     return {
         "images": len(read_images(how.data)),
         "labelled": how.labelled,
@@ -174,13 +205,17 @@ def main() -> None:
     parser.add_argument("--prompt", default="tumor in a breast ultrasound image")
     parser.add_argument("--weights", type=Path, default=FOLDER, help="folder of nano.safetensors and nano.json")
     parser.add_argument("--jobs", type=int, default=1, help="processes of one thread each")
+    parser.add_argument("--rows", type=Path, help="keep each result here, and take those that are there")
     parser.add_argument("--json", type=Path, help="write the summary here, too")
+    parser.add_argument("--manifest", action="store_true", help="put the summary into the weights' manifest")
     how = parser.parse_args()
-    with ProcessPoolExecutor(how.jobs, mp_context=get_context("spawn")) as pool:
-        tasks = [pool.submit(run_seed, seed, kind, how) for seed in how.seeds for kind in STARTS]
-        rows = [row for task in tasks for row in task.result()]
+    rows = run_grid(how)
     summary = summarise(rows, how)
     print_table(summary)
+    if how.manifest:
+        manifest = read_manifest(how.weights)
+        # What is written must be what was measured: ship_weights takes the digest anew from the same bytes.
+        ship_weights((how.weights / WEIGHTS.name).read_bytes(), manifest | {"busi": summary}, folder=how.weights)
     if how.json:
         how.json.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 

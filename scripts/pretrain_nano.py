@@ -51,7 +51,7 @@ def main() -> None:
         steps=chosen.steps,
         workers=chosen.workers,
         checkpoint=chosen.checkpoint,
-        checkpoint_steps=100,
+        checkpoint_steps=50,
         on_progress=show_progress,
     )
     seconds, now = time.monotonic() - started, os.times()

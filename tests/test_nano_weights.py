@@ -2,17 +2,29 @@
 
 import hashlib
 import json
+import math
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from maskloop_learner.model.backbones import NANO
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 from maskloop_learner.pretrain.phantoms import MAKERS
-from maskloop_learner.pretrain.recipe import RECIPE, disguise, learning_rate, region_contrast, used_tokens
+from maskloop_learner.pretrain.recipe import (
+    RECIPE,
+    Concepts,
+    disguise,
+    learn_words,
+    learning_rate,
+    pretrain,
+    used_tokens,
+)
+from maskloop_learner.pretrain.stream import Group
 from maskloop_learner.pretrain.trial import measure_phantoms
 from maskloop_learner.pretrain.weights import (
     MANIFEST,
@@ -90,10 +102,8 @@ def test_weights_that_do_not_fit_are_refused_by_name(tmp_path: Path) -> None:
     tensors = {**read_weights(), "head.mask_head.0.bias": torch.zeros(3)}
     with pytest.raises(WeightsError, match=r"head\.mask_head\.0\.bias of shape \(3,\), not \(32,\)"):
         start_from(model, tensors)
-    for file in (WEIGHTS, MANIFEST):
-        shutil.copy(file, tmp_path)
-    with (tmp_path / WEIGHTS.name).open("ab") as file:
-        file.write(b"x")
+    shutil.copy(MANIFEST, tmp_path)
+    (tmp_path / WEIGHTS.name).write_bytes(WEIGHTS.read_bytes() + b"x")
     with pytest.raises(WeightsError, match=r"has SHA-256 .* its manifest says"):
         read_weights(tmp_path)
 
@@ -102,25 +112,64 @@ def test_weights_beyond_half_precision_are_refused() -> None:
     """An overflow would be an infinity that nobody sees."""
     model = MedCLIPSeg(NANO)
     with torch.no_grad():
-        model.head.mask_head[0].bias[0] = 1e6  # type: ignore[index,operator]
+        model.head.mask_head[0].bias[0] = 1e6  # type: ignore[operator]
     with pytest.raises(WeightsError, match=r"head\.mask_head\.0\.bias has values that are not finite"):
         pack_weights(model)
 
 
-def test_the_contrast_is_least_where_regions_and_words_agree() -> None:
-    """And equal names are no negatives of each other."""
-    generator = torch.Generator().manual_seed(0)
-    text = torch.nn.functional.normalize(torch.randn((3, 8), generator=generator), dim=-1)
-    masks = torch.ones((3, 16, 16))
-    patches = text[:, None, :].expand(3, 4, 8)
-    names = ["a", "b", "c"]
-    right = region_contrast(patches, text, masks, names)
-    wrong = region_contrast(patches.roll(1, dims=0), text, masks, names)
-    assert right < wrong
-    twins = torch.stack([text[0], text[0], text[1]])
-    one = region_contrast(twins[:, None, :].expand(3, 4, 8), twins, masks, ["a", "a", "b"])
-    assert one < region_contrast(twins[:, None, :].expand(3, 4, 8), twins, masks, ["a", "c", "b"])
-    assert float(region_contrast(patches, text, masks, ["a", "a", "a"])) == 0
+def test_concepts_reward_prompts_and_patches_that_agree_with_them() -> None:
+    """A prompt on its own vector costs less than on another's, and patches on theirs where the mask is."""
+    concepts = Concepts(32)
+    vectors = F.normalize(concepts.vectors.detach(), dim=-1)
+    polyp, lumen = (vectors[concepts.numbers[name]] for name in ("polyp", "lumen"))
+    right = concepts.judge_text(torch.stack([polyp, lumen]), ["polyp", "lumen"])
+    wrong = concepts.judge_text(torch.stack([polyp, lumen]), ["lumen", "polyp"])
+    assert float(right) < float(wrong) - 1
+    masks = torch.zeros((1, 2, 32, 32))
+    masks[:, 0, :, :16], masks[:, 1, :, 16:] = 1.0, 1.0
+    known = torch.tensor([[True, True]])
+    group = Group("endoscopy", ["polyp", "lumen"], ["polyp"], torch.zeros((1, 3, 32, 32)), masks, known)
+    row = torch.cat([polyp.expand(2, -1), lumen.expand(2, -1)])
+    patches = row.repeat(4, 1)[None]
+    right, wrong = concepts.judge_patches(patches, group), concepts.judge_patches(patches.flip(1), group)
+    assert float(right) < float(wrong) - 0.3
+    # What is not known is not judged.
+    blind = group._replace(known=torch.tensor([[False, False]]))
+    assert float(concepts.judge_patches(patches, blind)) == 0
+
+
+def test_words_are_told_apart_before_images_come() -> None:
+    """A few steps of text alone lower the loss."""
+    torch.manual_seed(0)
+    model = MedCLIPSeg(NANO)
+    concepts = Concepts(32)
+    first = learn_words(model, concepts, seed=0, steps=1)
+    assert learn_words(model, concepts, seed=0, steps=25) < first - 0.3
+
+
+def test_a_training_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    """And then gives the same weights as one that never stopped."""
+
+    class Stopped(Exception):
+        pass
+
+    def run(name: str, stop: int | None) -> dict[str, Tensor]:
+        def note(step: int, loss: float, eta: float) -> None:
+            assert math.isfinite(loss)
+            if step == stop:
+                raise Stopped
+
+        model = pretrain(
+            seed=3, steps=3, workers=0, checkpoint=tmp_path / name, checkpoint_steps=1, on_progress=note, words_steps=2
+        )
+        return {name: value.detach().clone() for name, value in model.named_parameters()}
+
+    whole = run("whole", None)
+    with pytest.raises(Stopped):
+        run("parts", 2)
+    parts = run("parts", None)
+    for name, value in whole.items():
+        assert torch.equal(value, parts[name]), name
 
 
 def test_a_disguise_changes_one_word_at_most_and_never_the_ends() -> None:

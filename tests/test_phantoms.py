@@ -8,7 +8,16 @@ import pytest
 from maskloop_learner.pretrain.phantoms import LEAST_AREA, MAKERS, SIDES, Phantom, make_phantom, make_scene
 from maskloop_learner.pretrain.shapes import Canvas, blob, fade, smooth, spline
 from maskloop_learner.pretrain.stream import make_groups
-from maskloop_learner.pretrain.words import FINDINGS, IMAGES, PARTS, all_words, article, usual_prompt, word_prompt
+from maskloop_learner.pretrain.words import (
+    FINDINGS,
+    IMAGES,
+    PARTS,
+    PARTS_OF,
+    all_words,
+    article,
+    usual_prompt,
+    word_prompt,
+)
 
 PLACES = re.compile(
     r"\b(left|right|upper|lower|top|bottom|central|centre|center|middle|corner|anterior|north|south|east|west|at)\b"
@@ -72,6 +81,15 @@ def test_what_is_absent_has_an_empty_mask_and_comes_in_some_images_only() -> Non
         shown = {name for scene in scenes for name, mask in scene.parts.items() if mask.any()}
         assert empty <= FINDINGS, modality
         assert empty <= shown, f"{modality}: never shown, always denied"
+
+
+def test_the_parts_of_a_modality_are_those_that_it_shows() -> None:
+    """All of them, and no others."""
+    rng = np.random.default_rng(3)
+    assert set(PARTS_OF) == set(MAKERS)
+    for modality in MAKERS:
+        shown = {name for _ in range(60) for name in make_scene(rng, modality).parts}
+        assert shown == set(PARTS_OF[modality]), modality
 
 
 def test_masks_lie_on_what_they_name() -> None:
@@ -141,7 +159,7 @@ def test_all_words_hold_every_token_of_every_prompt() -> None:
     tokenizer = build_tokenizer(NANO)
     known = set(tokenizer(all_words()).unique().tolist())
     rng = np.random.default_rng(7)
-    prompts = [word_prompt(rng, part, kind) for part in PARTS for kind in IMAGES for _ in range(4)]
+    prompts = [word_prompt(rng, part, kind) for kind, parts in PARTS_OF.items() for part in parts for _ in range(8)]
     assert set(tokenizer(prompts).unique().tolist()) <= known
 
 
@@ -172,10 +190,11 @@ def test_a_batch_is_determined_by_its_number_and_fits_the_model() -> None:
         assert bool((group.images == same.images).all())
         assert bool((group.masks == same.masks).all())
         assert group.images.shape[1:] == (3, 64, 64)
-        assert group.masks.shape == (len(group.images), len(group.prompts), 64, 64)
+        assert 1 <= len(group.prompts) <= len(group.names) == len(set(group.names))
+        assert group.masks.shape == (len(group.images), len(group.names), 64, 64)
         assert group.known.shape == group.masks.shape[:2]
         assert 0 <= float(group.images.min()) <= float(group.images.max()) <= 1
         assert 0 <= float(group.masks.min()) <= float(group.masks.max()) <= 1
         assert bool(group.known.any())
-        assert not group.masks[~group.known].any() or not bool(group.known.all())
+        assert set(group.names) <= set(PARTS_OF[group.modality])
     assert make_groups(1, 6, size=64)[0].prompts != groups[0].prompts

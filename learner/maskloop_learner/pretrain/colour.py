@@ -1,12 +1,14 @@
 """Phantoms in colour: skin under the dermatoscope, bowel in the endoscope, stained tissue and glowing cells."""
 
+from typing import Any
+
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
 from maskloop_learner.pretrain.shapes import Canvas, Field, Mask, Scene, blob, fade, smooth, spot
 
-Colour = NDArray[np.float32]
+Colour = NDArray[np.floating[Any]]
 """[3] or [H, W, 3], 0..1"""
 
 

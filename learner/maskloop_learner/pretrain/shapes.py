@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]
 """[H, W] of anything."""
 Mask = NDArray[np.bool_]
 """[H, W]"""

@@ -17,7 +17,7 @@ from maskloop_learner.train.augment import Augmentation, augment
 
 WEIGHTS = {"breast ultrasound": 4.0, "thyroid ultrasound": 1.5, "T1 MRI": 1.5}
 """How often a modality comes; others 1."""
-GROUPS, IMAGES, PROMPTS = 2, 4, 2
+GROUPS, IMAGES, PROMPTS = 3, 4, 2
 """Modalities per batch, images of each, prompts that all images of a modality are asked."""
 CHANGES = Augmentation(
     rotation=0.2, scale=0.2, shift=0.06, flip=True, gamma=0.45, bias_field=0.2, noise=0.05
@@ -31,15 +31,15 @@ class Group(NamedTuple):
 
     modality: str
     names: list[str]
-    """[P] keys of `words.PARTS`."""
+    """[K] keys of `words.PARTS`: all that is known of any of the images, what is asked for first."""
     prompts: list[str]
-    """[P]"""
+    """[P] for the first P names."""
     images: Tensor
     """[B, 3, S, S] in 0..1"""
     masks: Tensor
-    """[B, P, S, S] in 0..1"""
+    """[B, K, S, S] in 0..1"""
     known: Tensor
-    """[B, P] bool: whether the mask is the truth for that image; else the question is not to be counted."""
+    """[B, K] bool: whether the mask is the truth for that image; else it is not to be counted."""
 
 
 def make_groups(seed: int, number: int, *, size: int) -> list[Group]:
@@ -53,7 +53,8 @@ def make_groups(seed: int, number: int, *, size: int) -> list[Group]:
 def make_group(rng: Generator, modality: str, *, size: int) -> Group:
     """Images of a modality with prompts that most of them can answer."""
     scenes = [make_scene(rng, modality) for _ in range(IMAGES)]
-    names = choose_parts(rng, scenes)
+    asked = choose_parts(rng, scenes)
+    names = [*asked, *sorted({name for scene in scenes for name in scene.parts} - set(asked))]
     empty = torch.zeros((size, size), dtype=torch.uint8)
     masks = torch.stack(
         [
@@ -63,13 +64,13 @@ def make_group(rng: Generator, modality: str, *, size: int) -> Group:
     )
     known = torch.tensor([[name in s.parts for name in names] for s in scenes])
     for row, scene in enumerate(scenes):
-        for column, name in enumerate(names):
+        for column, name in enumerate(asked):
             if name in scene.parts and not scene.parts[name].any() and rng.random() > ABSENT_SHARE:
                 known[row, column] = False
     images = torch.stack([shrink_image(scene.image, size) for scene in scenes])
     generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
     changed, moved = augment(images.float() / 255, masks.float() / 255, CHANGES, generator)
-    prompts = [word_prompt(rng, name, modality) for name in names]
+    prompts = [word_prompt(rng, name, modality) for name in asked]
     return Group(modality, names, prompts, degrade(changed, generator), moved, known)
 
 
@@ -80,8 +81,8 @@ def choose_parts(rng: Generator, scenes: list[Scene]) -> list[str]:
     findings = [name for name in names if name in FINDINGS]
     first = str(rng.choice(findings if findings and rng.random() < 0.8 else names))
     rest = [name for name in names if name != first]
-    more = rng.choice(rest, size=min(PROMPTS - 1, len(rest)), replace=False) if rest else []
-    return [first, *map(str, more)]
+    more = rng.choice(rest, size=min(PROMPTS - 1, len(rest)), replace=False).tolist() if rest else []
+    return [first, *more]
 
 
 def degrade(images: Tensor, generator: torch.Generator) -> Tensor:

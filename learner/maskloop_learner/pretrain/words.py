@@ -80,6 +80,23 @@ PARTS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 """Structure -> its names, the usual one first."""
 
+PARTS_OF: dict[str, tuple[str, ...]] = {
+    "breast ultrasound": ("breast lesion", "benign lesion", "malignant lesion", "cyst", "shadow", "skin", "fat",
+                          "muscle", "gland"),
+    "thyroid ultrasound": ("thyroid", "thyroid nodule", "vessel"),
+    **dict.fromkeys(("T1 MRI", "T2 MRI", "FLAIR MRI"), ("brain", "white matter", "grey matter", "ventricles", "skull",
+                                                        "brain tumor", "tumor core", "white matter lesions")),
+    "cardiac MRI": ("left ventricle", "myocardium", "right ventricle"),
+    "abdominal CT": ("liver", "spleen", "kidneys", "spine", "aorta", "body", "liver tumor"),
+    "chest CT": ("lungs", "spine", "body", "lung nodule", "infection"),
+    "chest X-ray": ("lungs", "heart", "lung nodule", "infection"),
+    "dermoscopy": ("skin lesion", "hair"),
+    "endoscopy": ("polyp", "lumen", "highlights"),
+    "histology": ("nuclei", "glands"),
+    "fluorescence": ("nuclei",),
+}  # fmt: skip
+"""Kind of image -> what can be asked of it."""
+
 FINDINGS = {
     "breast lesion", "cyst", "thyroid nodule", "brain tumor", "white matter lesions", "liver tumor", "lung nodule",
     "infection", "skin lesion", "polyp",
