@@ -36,7 +36,7 @@ def show_progress(step: int, loss: float, eta: float) -> None:
 def main() -> None:
     """Train, measure, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=4500, help="optimizer steps (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=2200, help="optimizer steps (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of weights, phantoms and chance (default: 0)")
     parser.add_argument("--workers", type=int, default=0, help="processes that make phantoms ahead (default: none)")
     parser.add_argument("--threads", type=int, default=1, help="torch threads; another number rounds otherwise")
