@@ -32,8 +32,8 @@ from PIL import Image  # noqa: E402
 from maskloop_learner.model.backbones import NANO  # noqa: E402
 from maskloop_learner.model.medclipseg import MedCLIPSeg  # noqa: E402
 from maskloop_learner.model.preprocess import normalise  # noqa: E402
+from maskloop_learner.model.shipped import FOLDER, WEIGHTS, read_manifest, read_weights, ship_weights, start_from  # noqa: E402
 from maskloop_learner.pretrain.trial import predict_mean  # noqa: E402
-from maskloop_learner.pretrain.weights import FOLDER, WEIGHTS, read_manifest, read_weights, ship_weights, start_from  # noqa: E402
 from maskloop_learner.train.augment import Augmentation, augment  # noqa: E402
 from maskloop_learner.train.evaluation import dice  # noqa: E402
 from maskloop_learner.train.examples import Example, ExampleSet, gather_examples  # noqa: E402

@@ -21,11 +21,11 @@ from safetensors.torch import load  # noqa: E402
 
 from maskloop_learner.model.backbones import NANO  # noqa: E402
 from maskloop_learner.model.medclipseg import MedCLIPSeg  # noqa: E402
+from maskloop_learner.model.shipped import FOLDER, pack_weights, ship_weights, start_from  # noqa: E402
 from maskloop_learner.pretrain.phantoms import MAKERS  # noqa: E402
 from maskloop_learner.pretrain.recipe import RATES, RECIPE, pretrain  # noqa: E402
 from maskloop_learner.pretrain.stream import GROUPS, IMAGES, PROMPTS  # noqa: E402
 from maskloop_learner.pretrain.trial import measure_phantoms  # noqa: E402
-from maskloop_learner.pretrain.weights import FOLDER, pack_weights, ship_weights, start_from  # noqa: E402
 
 
 def show_progress(step: int, loss: float, eta: float) -> None:

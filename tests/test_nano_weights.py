@@ -14,6 +14,15 @@ from torch.nn import functional as F
 
 from maskloop_learner.model.backbones import NANO
 from maskloop_learner.model.medclipseg import MedCLIPSeg
+from maskloop_learner.model.shipped import (
+    MANIFEST,
+    WEIGHTS,
+    WeightsError,
+    pack_weights,
+    read_manifest,
+    read_weights,
+    start_from,
+)
 from maskloop_learner.pretrain.phantoms import MAKERS
 from maskloop_learner.pretrain.recipe import (
     RECIPE,
@@ -26,15 +35,6 @@ from maskloop_learner.pretrain.recipe import (
 )
 from maskloop_learner.pretrain.stream import Group
 from maskloop_learner.pretrain.trial import measure_phantoms
-from maskloop_learner.pretrain.weights import (
-    MANIFEST,
-    WEIGHTS,
-    WeightsError,
-    pack_weights,
-    read_manifest,
-    read_weights,
-    start_from,
-)
 
 LARGEST = 12_000_000
 

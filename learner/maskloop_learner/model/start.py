@@ -5,6 +5,7 @@ from typing import Literal
 from maskloop_learner.model.backbones import BackboneSpec
 from maskloop_learner.model.bases import Bases
 from maskloop_learner.model.medclipseg import MedCLIPSeg
+from maskloop_learner.model.shipped import read_weights, start_from
 
 Start = Literal["pretrained", "random"]
 """`pretrained`: the towers' learnt weights, for `nano` the whole network that ships with this package; `random`:
@@ -13,6 +14,8 @@ weights drawn from the seed alone, for tests and comparisons."""
 
 def build_start(spec: BackboneSpec, *, seed: int, start: Start, bases: Bases | None = None) -> MedCLIPSeg:
     """The model before its first step. Raises BackboneError when the towers' weights are not in `bases`."""
-    if start == "random" or spec.trains == "all":
+    if start == "random":
         return MedCLIPSeg(spec, seed=seed)
+    if spec.source is None:
+        return start_from(MedCLIPSeg(spec, seed=seed), read_weights())
     return (bases or Bases(None)).build(spec, seed=seed)

@@ -10,10 +10,9 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-import maskloop_learner.model
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 
-FOLDER = Path(maskloop_learner.model.__file__).parent / "weights"
+FOLDER = Path(__file__).parent / "weights"
 WEIGHTS = FOLDER / "nano.safetensors"
 MANIFEST = FOLDER / "nano.json"
 
