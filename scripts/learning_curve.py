@@ -1,6 +1,7 @@
 """Dice per label on the demo's 20 frozen slices, round by round: what ten labels at a time buy.
 
-An oracle labels the ten most uncertain slices after each round, out of the truth. Everything but Label Studio is
+Round 0 is what the shipped weights draw without a label. An oracle labels the ten most uncertain slices after each
+round, out of the truth. Everything but Label Studio is
 the product's own: pool, snapshots, training, gate, prediction, ranking. One process per seed.
 
     python scripts/learning_curve.py --seeds 3 --rounds 3
@@ -37,7 +38,7 @@ def run_seed(seed: int, rounds: int, batch: int) -> list[dict[str, Any]]:
         project_id = _fill(pool, slices)
         for name in slices.splits["seed"]:
             _label(pool, slices, project_id, name)
-        found = []
+        found = [_before(seed, slices, settings)]
         for number in range(1, rounds + 1):
             request_training(pool, project_id, cause="demo")
             round_id = start_due_round(pool, project_id, settings)
@@ -77,6 +78,38 @@ def run_seed(seed: int, rounds: int, batch: int) -> list[dict[str, Any]]:
                 _label(pool, slices, project_id, row.url)
         pool.close()
         return found
+
+
+def _before(seed: int, slices: Any, settings: Settings) -> dict[str, Any]:
+    """What the start of every training draws before the first label."""
+    from maskloop_learner.model.backbones import find_backbone
+    from maskloop_learner.model.checkpoint import save_weights
+    from maskloop_learner.model.start import build_start
+    from maskloop_learner.pool.images import open_image
+    from maskloop_learner.pool.masks import decode_mask
+    from maskloop_learner.predict.predictor import Predictor
+    from maskloop_learner.train.evaluation import evaluate
+    from maskloop_learner.train.examples import Example
+
+    weights = save_weights(build_start(find_backbone(settings.backbone), seed=seed, start="pretrained"), meta={})
+    examples = [
+        Example(
+            image=open_image(slices.image(name).read_bytes()),
+            masks={label: decode_mask(slices.truth(label, name).read_bytes()) for label in slices.prompts},
+            name=name,
+        )
+        for name in slices.splits["test"]
+    ]
+    dice = evaluate(
+        Predictor(weights=weights, device="cpu"),
+        examples,
+        slices.prompts,
+        samples=settings.samples,
+        threshold=settings.threshold,
+        min_speck_area=settings.min_speck_area,
+        max_hole_area=settings.max_hole_area,
+    )
+    return {"seed": seed, "round": 0, "labels": 0, "outcome": "start", "dice": dice, "seconds": 0.0}
 
 
 def _fill(pool: Any, slices: Any) -> int:

@@ -40,8 +40,6 @@ BF16 = 0.05
 """Largest difference of a probability between bfloat16 and float32 products."""
 CPU = torch.device("cpu")
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("biomedclip", "clip-vit-b16", "unimedclip")]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
@@ -96,7 +94,7 @@ def build_tiny_bert(monkeypatch: pytest.MonkeyPatch) -> MedCLIPSeg:
     return MedCLIPSeg(replace(spec, clip=clip, adapter_dim=64), seed=3)
 
 
-@pytest.fixture(scope="module", params=["nano", "tiny-bert", "pubmedclip", *SLOW])
+@pytest.fixture(scope="module", params=["nano", "tiny-bert", pytest.param("pubmedclip", marks=pytest.mark.slow)])
 def case(request: pytest.FixtureRequest) -> Iterator[Case]:
     with pytest.MonkeyPatch.context() as patch:
         name = request.param
@@ -140,6 +138,16 @@ def test_outputs_losses_and_gradients_are_the_references(case: Case) -> None:
             bound = GRADIENT * max(float(expected[name].abs().max()), SMALLEST_GRADIENT)
             assert worst(gradient, expected[name]) <= bound, f"{dice}: {name}"
         assert sum(bool(g.any()) for g in expected.values()) >= 0.9 * len(expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["biomedclip", "clip-vit-b16", "unimedclip"])
+def test_large_backbones_are_the_references(name: str) -> None:
+    """The ViT-B/16 variants at full size: outputs, losses, gradients, samples of one prefix and the plain way."""
+    case = make_case(MedCLIPSeg(BACKBONES[name], seed=3))
+    test_outputs_losses_and_gradients_are_the_references(case)
+    test_samples_of_one_prefix_are_whole_passes(case)
+    test_the_plain_way_of_the_benchmark_is_the_reference_too(case)
 
 
 def gradients(loss: Tensor, learning: dict[str, Tensor]) -> dict[str, Tensor]:

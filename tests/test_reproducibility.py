@@ -68,18 +68,6 @@ def test_threads_and_processes_change_no_bit(nano: Predictor) -> None:
     assert run("nano", METHODS, threads=2) == here
 
 
-def test_threads_of_one_process_change_no_bit(nano: Predictor) -> None:
-    before = torch.get_num_threads()
-    found = []
-    try:
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            found.append(ask_all(nano, METHODS, SOME))
-    finally:
-        torch.set_num_threads(before)
-    assert found[0] == found[1]
-
-
 def test_one_thread_ends_with_its_block_even_on_an_error() -> None:
     before = torch.get_num_threads()
     try:

@@ -5,7 +5,7 @@ from typing import Literal
 from maskloop_learner.model.backbones import BackboneSpec
 from maskloop_learner.model.bases import Bases
 from maskloop_learner.model.medclipseg import MedCLIPSeg
-from maskloop_learner.model.shipped import read_weights, start_from
+from maskloop_learner.model.shipped import read_manifest, read_weights, start_from
 
 Start = Literal["pretrained", "random"]
 """`pretrained`: the towers' learnt weights, for `nano` the whole network that ships with this package; `random`:
@@ -17,5 +17,7 @@ def build_start(spec: BackboneSpec, *, seed: int, start: Start, bases: Bases | N
     if start == "random":
         return MedCLIPSeg(spec, seed=seed)
     if spec.source is None:
-        return start_from(MedCLIPSeg(spec, seed=seed), read_weights())
+        model = start_from(MedCLIPSeg(spec, seed=seed), read_weights())
+        model.base = read_manifest()["sha256"]
+        return model
     return (bases or Bases(None)).build(spec, seed=seed)
