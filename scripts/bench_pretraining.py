@@ -35,9 +35,9 @@ from maskloop_learner.model.preprocess import normalise  # noqa: E402
 from maskloop_learner.model.shipped import FOLDER, WEIGHTS, read_manifest, read_weights, ship_weights, start_from  # noqa: E402
 from maskloop_learner.pretrain.trial import predict_mean  # noqa: E402
 from maskloop_learner.train.augment import Augmentation, augment  # noqa: E402
-from maskloop_learner.train.evaluation import dice  # noqa: E402
 from maskloop_learner.train.examples import Example, ExampleSet, gather_examples  # noqa: E402
 from maskloop_learner.train.losses import CONTRAST_WEIGHT, contrast_loss, segmentation_loss  # noqa: E402
+from maskloop_learner.train.metrics import dice  # noqa: E402
 
 LABEL = "Tumor"
 STARTS = ("random", "pretrained")
@@ -88,9 +88,9 @@ def fine_tune(
             tuple(torch.randn((batch * len(tokens), *shape), generator=generator) for shape in pair)
             for pair in model.noise_shapes()
         ]
-        output = model(normalise(images, NANO.contrast), tokens, noise)
+        output = model(normalise(images, NANO.preprocessing), tokens, noise)
         loss = segmentation_loss(output.logits, masks.flatten(0, 1)).mean() + CONTRAST_WEIGHT * contrast_loss(
-            output.patches, output.text, temperature=NANO.temperature
+            output.patches, output.text, temperature=NANO.temperature, kind=NANO.contrast_text
         )
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)

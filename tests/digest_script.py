@@ -25,7 +25,10 @@ def picture(k: int) -> NDArray[np.uint8]:
     rng = np.random.default_rng(k)
     y, x = np.mgrid[:height, :width]
     blob = np.hypot(y / height - rng.uniform(0.3, 0.7), x / width - rng.uniform(0.3, 0.7)) < 0.25
-    return np.clip(90 + 80 * blob[..., None] + rng.normal(0, 30, (height, width, 3)), 0, 255).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.clip(
+        90 + 80 * blob[..., None] + rng.normal(0, 30, (height, width, 3)), 0, 255
+    ).astype(np.uint8)
+    return pixels
 
 
 def make_predictor(backbone: str) -> Predictor:

@@ -1,7 +1,7 @@
 """What a trained model is asked before it serves: its temperature, its calibration, and how it ranks."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -78,7 +78,8 @@ def scale_logits(weights: bytes, factor: float) -> Predictor:
     """The same model, more or less sure: its logits are linear in the head's last layer."""
     model = load_weights(weights, device="cpu")
     with torch.no_grad():
-        for parameter in (model.head.mask_head[4].weight, model.head.mask_head[4].bias):
+        last = cast(torch.nn.Linear, model.head.mask_head[4])
+        for parameter in (last.weight, last.bias):
             parameter.mul_(factor)
     return Predictor(weights=save_weights(model, meta={}), device="cpu")
 

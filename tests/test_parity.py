@@ -131,7 +131,7 @@ def test_outputs_losses_and_gradients_are_the_references(case: Case) -> None:
     learning = {name: p for name, p in case.weights.items() if p.requires_grad}
     kinds: tuple[DiceKind, ...] = ("image", "row")
     for dice in kinds:
-        mine, theirs = loss_of(case, *got, dice), reference_loss(case, want, dice)
+        mine, theirs = loss_of(case, got.logits, got.patches, got.text, dice), reference_loss(case, want, dice)
         assert mine.item() == pytest.approx(theirs.item(), abs=1e-5)
         expected = gradients(theirs, learning)
         for name, gradient in gradients(mine, learning).items():
@@ -164,7 +164,8 @@ def test_frozen_towers_stay_as_they_are(case: Case) -> None:
     assert not any(module.training for module in model.clip.modules())
     assert all(module.training for module in (model, model.head, model.adapter(0)))
     model.zero_grad()
-    torch.autograd.backward(loss_of(case, *model(case.images, case.ids[:, None], case.noise(1, 2)), "image"))
+    out = model(case.images, case.ids[:, None], case.noise(1, 2))
+    torch.autograd.backward(loss_of(case, out.logits, out.patches, out.text, "image"))
     with_gradient = {name for name, p in case.weights.items() if p.grad is not None}
     model.zero_grad()
     assert with_gradient == {name for name in case.weights if not name.startswith("clip.")}
@@ -194,7 +195,8 @@ def test_recomputing_activations_changes_neither_loss_nor_gradients(case: Case) 
     learning = {name: p for name, p in case.weights.items() if p.requires_grad}
     found = []
     for model.checkpointing in (False, True):
-        loss = loss_of(case, *model(case.images, case.ids[:, None], noise), "image")
+        out = model(case.images, case.ids[:, None], noise)
+        loss = loss_of(case, out.logits, out.patches, out.text, "image")
         torch.autograd.backward(loss)
         found.append((loss.item(), {name: p.grad for name, p in learning.items()}))
         model.zero_grad()

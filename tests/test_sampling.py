@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from maskloop_learner.model.backbones import BACKBONES
@@ -126,7 +127,8 @@ def test_pairs_come_nearer_to_the_mean_than_independent_samples(predictor: Predi
         logits = predictor.sample_logits(
             IMAGE, prompt="lesion", sampling=Sampling(method, samples), version=version, image_digest="a"
         )
-        return (1 / (1 + np.exp(-logits.astype(np.float64)))).mean(axis=0)
+        found: NDArray[np.float64] = (1 / (1 + np.exp(-logits.astype(np.float64)))).mean(axis=0)
+        return found
 
     truth = mean_probability("monte-carlo", 160, "truth")
     errors: dict[Method, float] = {}

@@ -154,12 +154,16 @@ def find_loss(
             (torch.randn((rows, *text), generator=generator), torch.randn((rows, *vision), generator=generator))
             for text, vision in model.noise_shapes()
         ]
-        output = model(normalise(group.images, model.spec.contrast), tokens, noise)
+        output = model(normalise(group.images, model.spec.preprocessing), tokens, noise)
         counted = group.known[:, :asked].flatten()
         each = segmentation_loss(output.logits, group.masks[:, :asked].flatten(0, 1))
         loss = (each * counted).sum() / counted.sum().clamp_min(1)
         loss = loss + PATCH_WEIGHT * concepts.judge_patches(output.patches, group)
-        losses.append(loss + TEXT_WEIGHT * concepts.judge_text(output.text, group.names[:asked] * len(group.images)))
+        losses.append(
+            loss
+            + TEXT_WEIGHT
+            * concepts.judge_text(F.normalize(output.text, dim=-1), group.names[:asked] * len(group.images))
+        )
     return torch.stack(losses).mean()
 
 

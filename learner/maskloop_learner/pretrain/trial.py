@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 from maskloop_learner.model.preprocess import normalise, shrink_image
 from maskloop_learner.pretrain.phantoms import MAKERS, make_phantom
-from maskloop_learner.train.evaluation import dice
+from maskloop_learner.train.metrics import dice
 
 HELD_OUT = 2**40
 """Seeds from here on are for measuring; trainings use seeds below."""
@@ -24,7 +24,7 @@ def predict_mean(model: MedCLIPSeg, image: NDArray[np.uint8], prompts: Sequence[
         (torch.zeros(len(prompts), *text), torch.zeros(len(prompts), *vision)) for text, vision in model.noise_shapes()
     ]
     with torch.inference_mode():
-        fed = normalise(square[None].float() / 255, model.spec.contrast)
+        fed = normalise(square[None].float() / 255, model.spec.preprocessing)
         p = model(fed, model.tokens(prompts), noise).logits.sigmoid()
         return F.interpolate(p[:, None], image.shape[:2], mode="bilinear", align_corners=False)[:, 0]
 
