@@ -116,6 +116,11 @@ def order_by(rows: list[Ranked], by: str) -> list[Ranked]:
     found = [
         replace(row, uncertainty=max(each[measure][aggregation] for each in row.aggregates.values())) for row in rows
     ]
+    if found and not any(row.uncertainty for row in found):
+        raise CommandError(
+            f"{by} is 0 for every image: this model ranks by a single pass, which knows predictive_entropy only; "
+            "set MASKLOOP_CHEAP_RANKING=false to rank with all samples"
+        )
     return sorted(found, key=lambda row: (-row.uncertainty, row.ls_id))
 
 

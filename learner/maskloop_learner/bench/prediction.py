@@ -22,25 +22,27 @@ def bench_prediction(
     `other` is the same model again; it is turned to bfloat16. `rank` is the mean-value pass. Without bfloat16
     products in the hardware that mode is emulated and slow: it is then timed on one chunk and scaled up.
     """
-    short = samples if cpu_has_bf16() else min(samples, subject.model.spec.chunk)
+    hardware = cpu_has_bf16()
+    short = samples if hardware else min(samples, subject.model.spec.chunk)
     other.model.use_precision(torch.bfloat16)
+    found: dict[str, Tensor] = {}
+
+    def keep(name: str, way: Callable[[], Tensor]) -> Callable[[], None]:
+        def run() -> None:
+            found[name] = way()
+
+        return run
+
     ways = {
-        "naive": lambda: predict_naively(subject, samples),
-        "exact": lambda: predict(subject, samples),
-        "rank": lambda: predict(subject, None),
+        "naive": keep("naive", lambda: predict_naively(subject, samples)),
+        "exact": keep("exact", lambda: predict(subject, samples)),
+        "rank": keep("rank", lambda: predict(subject, None)),
     }
+    rough = {"bf16": keep("bf16", lambda: predict(other, short))}
     with torch.inference_mode():
-        seconds = time_in_turn(ways, repeats=repeats, tick=tick)
-        slow = time_in_turn(
-            {"bf16": lambda: predict(other, short)}, repeats=repeats if short == samples else 1, tick=tick
-        )
-        truth = predict_naively(subject, samples)
-        found = {
-            "naive": truth,
-            "exact": predict(subject, samples),
-            "bf16": predict(other, samples if short == samples else short),
-            "rank": predict(subject, None),
-        }
+        seconds = time_in_turn({**ways, **rough} if hardware else ways, repeats=repeats, tick=tick)
+        slow = seconds if hardware else time_in_turn(rough, repeats=1, warm=False, tick=tick)
+        truth = found["naive"]
         same = truth if short == samples else predict_naively(subject, short)
     scaled = [s * samples / short for s in slow["bf16"]]
     seconds["bf16"] = scaled if len(scaled) == repeats else scaled * repeats

@@ -9,15 +9,19 @@ from torch.nn import functional as F
 
 
 def time_in_turn(
-    ways: Mapping[str, Callable[[], object]], *, repeats: int, tick: Callable[[], None] = lambda: None
+    ways: Mapping[str, Callable[[], object]],
+    *,
+    repeats: int,
+    warm: bool = True,
+    tick: Callable[[], None] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Seconds of each way, `repeats` times in turn after one untimed turn."""
+    """Seconds of each way, `repeats` times in turn, after one untimed turn where `warm`."""
     found: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(repeats + 1):
+    for turn in range(repeats + warm):
         for name, way in ways.items():
             started = time.perf_counter()
             way()
-            if turn:
+            if turn >= warm:
                 found[name].append(time.perf_counter() - started)
             tick()
     return found
