@@ -85,6 +85,23 @@ def test_score_and_rank(command: Command, trained: int, pool: Pool) -> None:
     code, out, _ = command("rank", "--limit", "2")
     assert code == 0
     assert "4 unlabelled images" in out
+    by_spot = parse(command("rank", "--by", "variance/patch_max", "--json")[1])["ranking"]
+    assert sorted(item["task"] for item in by_spot) == [3, 4, 5, 6]
+    spots = [item["uncertainty"] for item in by_spot]
+    assert spots == sorted(spots, reverse=True)
+    assert spots != values
+    code, _, said = command("rank", "--by", "entropy")
+    assert code == 1
+    assert "boundary_norm" in said
+    assert "'entropy'" in said
+
+
+def test_a_wrong_call_is_one_line(command: Command) -> None:
+    """Exit code 2 and what is wrong, no traceback."""
+    code, _, said = command("rank", "--limit", "0")
+    assert code == 2
+    assert "--limit" in said
+    assert "Traceback" not in said
 
 
 def test_models_and_rollback(command: Command, trained: int, pool: Pool, settings: Settings) -> None:
@@ -92,6 +109,11 @@ def test_models_and_rollback(command: Command, trained: int, pool: Pool, setting
     settings.gate_margin, settings.train_seed = 0.99, 1
     train_again(pool, settings, trained)
     listed = parse(command("models", "--json")[1])
+    for item in listed:
+        assert item["temperature"] > 0
+        assert item["calibration"].keys() == item["dice"].keys()
+        assert all(0 <= report["ece"] <= 1 for report in item["calibration"].values())
+        assert item["ranking"]["method"] == "monte-carlo"  # six images are too few to choose fewer samples
     assert [(item["model"], item["champion"], item["state"]) for item in listed] == [
         (1, False, "promoted"),
         (2, True, "promoted"),

@@ -76,6 +76,9 @@ def models(ctx: typer.Context, project: ProjectOption = None, as_json: JsonOptio
             "state": ended.state if ended else None,
             "reason": ended.reason if ended else None,
             "dice": {label: side["challenger"] for label, side in model.metrics.get("validation", {}).items()},
+            "temperature": model.metrics.get("temperature"),
+            "calibration": model.metrics.get("calibration", {}),
+            "ranking": model.metrics.get("sampling"),
             "weights": model.weights_digest,
             "created_at": model.created_at.isoformat(),
         }
@@ -85,12 +88,17 @@ def models(ctx: typer.Context, project: ProjectOption = None, as_json: JsonOptio
         print_json(items)
         return
     table = Table(title=f"{chosen.title}: {len(items)} models")
-    for name in ("model", "round", "outcome", "validation Dice", "made", ""):
+    for name in ("model", "round", "outcome", "validation Dice", "ECE", "ranks by", "made", ""):
         table.add_column(name)
     for item in items:
         dice = ", ".join(f"{label} {value:.3f}" for label, value in item["dice"].items())
+        ece = ", ".join(f"{report['ece']:.3f}" for report in item["calibration"].values())
+        way = item["ranking"] or {}
+        ranks = f"{way['method']}/{way['samples']}" if way else ""
         mark = "champion" if item["champion"] else ""
-        table.add_row(str(item["model"]), str(item["round"]), item["state"], dice, item["created_at"][:16], mark)
+        table.add_row(
+            str(item["model"]), str(item["round"]), item["state"], dice, ece, ranks, item["created_at"][:16], mark
+        )
     Console().print(table)
 
 
