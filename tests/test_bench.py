@@ -52,6 +52,7 @@ def test_modes_agree_with_the_plain_passes() -> None:
     assert len(ticks) >= 9
 
 
+@pytest.mark.slow
 def test_command_prints_every_figure() -> None:
     found = run_bench("--backbone", "nano", "--samples", "3", "--repeats", "1", "--batch", "2")
     assert found["threads"] == 1
