@@ -12,8 +12,8 @@ def keep_freed_memory() -> bool:
     """Ask the C library not to give freed memory back to the system; whether it could be asked (glibc only).
 
     A pass makes hundreds of tensors of some ten megabytes. glibc takes each from the system and gives it back, and the
-    system clears every page of it anew: on a CPU a tenth of the time of a prediction. Call it once, at the start of a
-    process that predicts or trains; such a process stays at its largest size.
+    system clears every page of it anew. Call it once, at the start of a process that predicts or trains; such a
+    process stays at its largest size.
     """
     if not sys.platform.startswith("linux"):
         return False
