@@ -6,6 +6,7 @@ from sqlalchemy import select
 
 from maskloop_backend.credentials import load_credentials
 from maskloop_backend.labelstudio.client import LabelStudio
+from maskloop_backend.labelstudio.config import read_interface
 from maskloop_backend.labelstudio.connect import connect
 from maskloop_backend.labelstudio.findings import Connection, Finding
 from maskloop_backend.labelstudio.tokens import TokenError, load_token, normal_url, save_token
@@ -52,7 +53,7 @@ def connect_project(
             project = Project(ls_url=url, ls_id=ls_id, control={}, prompts={})
             session.add(project)
         project.title, project.label_config = connection.title, connection.label_config
-        project.control = connection.control.as_json()
+        project.control = read_interface(connection.label_config).as_json()
         project.prompts = {
             label: prompts.get(label) or project.prompts.get(label) or label.lower()
             for label in connection.control.labels

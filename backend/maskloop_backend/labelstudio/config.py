@@ -7,6 +7,9 @@ from typing import Any
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
+from maskloop_backend.labelstudio.controls import Control as Tag
+from maskloop_backend.labelstudio.controls import Interface
+
 LARGEST = 1_000_000
 DEEPEST = 100
 DATA_KEY = re.compile(r"\$([^\s$.\[\]{}()/\\]+)")
@@ -79,6 +82,12 @@ def read_control(label_config: str) -> Control:
             "Make them equal."
         )
     return Control(from_name, to_name, _data_key(image), _labels(brush, from_name))
+
+
+def read_interface(label_config: str) -> Interface:
+    """Temporary."""
+    old = read_control(label_config)
+    return Interface((Tag("brush", old.from_name, old.to_name, old.data_key, tuple(old.labels)),))
 
 
 def _data_key(image: Element) -> str:

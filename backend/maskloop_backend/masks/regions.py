@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from maskloop_backend.labelstudio.controls import Control
 from maskloop_backend.masks.rle import RleError, decode_rle, encode_rle
 from maskloop_learner.pool.masks import Mask
 
@@ -17,8 +18,7 @@ class RegionError(ValueError):
 def to_regions(
     masks: Mapping[str, Mask],
     *,
-    from_name: str,
-    to_name: str,
+    controls: Sequence[Control],
     scores: Mapping[str, float] | None = None,
     region_prefix: str,
 ) -> list[dict[str, Any]]:
@@ -31,6 +31,10 @@ def to_regions(
     for label, mask in masks.items():
         if not mask.any():
             continue
+        control = next((each for each in controls if label in each.labels), None)
+        if control is None:
+            continue
+        from_name, to_name = control.from_name, control.to_name
         region: dict[str, Any] = {
             "id": hashlib.sha256(f"{region_prefix}\0{label}".encode()).hexdigest()[:10],
             "type": "brushlabels",
@@ -51,8 +55,7 @@ def to_regions(
 def from_regions(
     result: Sequence[Mapping[str, Any]],
     *,
-    from_name: str,
-    labels: Sequence[str],
+    controls: Sequence[Control],
     width: int,
     height: int,
 ) -> dict[str, Mask]:
@@ -63,6 +66,8 @@ def from_regions(
     those of the unturned image, so it changes nothing.
     Raises RegionError for a region of another size, with an unknown label or without a readable RLE.
     """
+    labels = [label for control in controls for label in control.labels]
+    from_name = controls[0].from_name
     masks: dict[str, Mask] = {label: np.zeros((height, width), dtype=np.bool_) for label in labels}
     for region in result:
         if not isinstance(region, Mapping):
