@@ -6,7 +6,6 @@ from sqlalchemy import select
 
 from maskloop_backend.credentials import load_credentials
 from maskloop_backend.labelstudio.client import LabelStudio
-from maskloop_backend.labelstudio.config import read_interface
 from maskloop_backend.labelstudio.connect import connect
 from maskloop_backend.labelstudio.findings import Connection, Finding
 from maskloop_backend.labelstudio.tokens import TokenError, load_token, normal_url, save_token
@@ -38,12 +37,12 @@ def connect_project(
             username=credentials.username,
             password=credentials.password,
         )
-    if connection.control is None:
+    if (interface := connection.interface) is None:
         return connection
     save_token(settings.home, url, token)
-    unknown = sorted(set(prompts) - set(connection.control.labels))
+    unknown = sorted(set(prompts) - set(interface.labels))
     if unknown:
-        names = ", ".join(connection.control.labels)
+        names = ", ".join(interface.labels)
         connection.findings.append(
             Finding("problem", f"There is no label {unknown[0]!r} to prompt for", f"The labels are: {names}.")
         )
@@ -53,10 +52,9 @@ def connect_project(
             project = Project(ls_url=url, ls_id=ls_id, control={}, prompts={})
             session.add(project)
         project.title, project.label_config = connection.title, connection.label_config
-        project.control = read_interface(connection.label_config).as_json()
+        project.control = interface.as_json()
         project.prompts = {
-            label: prompts.get(label) or project.prompts.get(label) or label.lower()
-            for label in connection.control.labels
+            label: prompts.get(label) or project.prompts.get(label) or label.lower() for label in interface.labels
         }
         session.flush()
         record(session, "project.connected", project_id=project.id, data={"prompts": project.prompts})

@@ -137,7 +137,7 @@ def _project(pool: Pool, settings: Settings, project: Project) -> Iterator[Findi
         yield Finding("problem", str(error))
     else:
         yield from found.findings
-        if found.control is not None and found.control.as_json() != project.control:
+        if found.interface is not None and found.interface.as_json() != project.control:
             yield Finding("problem", "The label config was changed since it was connected", "Run `maskloop connect`.")
     with pool.read() as session:
         yield from _sync(project, settings)
