@@ -105,7 +105,7 @@ class Settings(BaseSettings):
         0.3,
         ge=0,
         le=1,
-        description="How often a training asks by less than an image's whole prompt, where that has parts to leave out.",
+        description="How often a training asks by less than an image's prompt, where that has parts to leave out.",
     )
     checkpoint_steps: int = Field(50, ge=1, description="Optimizer steps between two resumable checkpoints.")
     validation_share: float = Field(

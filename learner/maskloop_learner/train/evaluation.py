@@ -25,7 +25,8 @@ def measure(
     """Dice per label, of every example that knows the label, in the examples' order; without a mask it is absent.
 
     An example's own prompt goes before that in `prompts`, unless it tells where the finding is. The noise depends on
-    the images alone, so two models are compared under the same chance. `tick` is called with what is done, the images done and all of them.
+    the images alone, so two models are compared under the same chance. `tick` is called with what
+    is done, the images done and all of them.
     """
     found: dict[str, list[float]] = {label: [] for label in prompts}
     for done, example in enumerate(examples):
