@@ -6,9 +6,11 @@
 DIR has img/, label/ (files of equal names) and Prompts_Folder/ with the published workbooks.
 
 location: a row of an `original` or training sheet counts as located when its image has a lesion (its name has no
-"normal"), a row of the variants without location never does. dropout: per seed 40 images with a lesion are learnt from, each asked by its own
-row, and the others are tested without location (the project's template, as validation and serving would ask) and with
-their own rows, which nobody has for an unlabelled image. "template" asks by the template alone in training, too.
+"normal"), a row of the variants without location never does.
+
+dropout: per seed 40 images with a lesion are learnt from, each asked by its own row, and the others are tested without
+location (the project's template, as validation and serving would ask) and with their own rows, which nobody has for an
+unlabelled image. "template" asks by the template alone in training, too.
 """
 
 import argparse
