@@ -101,6 +101,12 @@ class Settings(BaseSettings):
     train_steps: int = Field(300, ge=1, description="Optimizer steps of one training.")
     train_batch: int = Field(4, ge=1, description="Images per optimizer step.")
     train_seed: int = Field(0, ge=0, description="Seed of a training: weights, order and augmentation.")
+    prompt_dropout: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="How often a training asks by less than an image's prompt, where that has parts to leave out.",
+    )
     checkpoint_steps: int = Field(50, ge=1, description="Optimizer steps between two resumable checkpoints.")
     validation_share: float = Field(
         0.2, gt=0, lt=1, description="Share of the labelled images kept out of training for the gate."

@@ -12,8 +12,9 @@ from maskloop_backend.masks.regions import RegionError, from_regions
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.masks import encode_mask
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.prompting import as_json, ask, read_typed, set_prompts
+from maskloop_learner.pool.prompting import as_json, ask, set_prompts
 from maskloop_learner.pool.schema import Image, Label, Project, Task, utcnow
+from maskloop_learner.prompts.typed import split_typed
 
 LONGEST_PROMPT = 1000
 """Characters of a typed prompt that are kept: the model reads some dozens of words."""
@@ -125,7 +126,7 @@ def _same(before: Label, after: Label) -> bool:
 
 
 def find_typed(result: Iterable[Mapping[str, Any]], interface: Interface) -> dict[str, str]:
-    """Label -> prompt out of the texts of a result that stand in prompt tags of one image; see `read_typed`."""
+    """Label -> prompt out of the texts of a result that stand in prompt tags of one image; see `split_typed`."""
     found: dict[str, str] = {}
     tags = {tag.from_name: tag for tag in interface.prompt_tags}
     for region in result:
@@ -134,7 +135,7 @@ def find_typed(result: Iterable[Mapping[str, Any]], interface: Interface) -> dic
         texts = value.get("text") if isinstance(value, Mapping) else None
         lines = texts if isinstance(texts, list) else [texts]
         text = "\n".join(line for line in lines if isinstance(line, str))[:LONGEST_PROMPT]
-        found |= read_typed(text, interface.labels)
+        found |= split_typed(text, interface.labels)
     return found
 
 

@@ -8,6 +8,7 @@ from maskloop_backend.labelstudio.config import ConfigError, read_interface
 from maskloop_backend.labelstudio.controls import Interface
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.prompting import add_labels
 from maskloop_learner.pool.schema import Project
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,15 @@ def describe_changes(before: Interface, after: Interface) -> Iterator[str]:
         yield f"tags to type a prompt in: {names}"
 
 
+def follow_interface(project: Project, interface: Interface) -> None:
+    """Serve a project by these tags from now on."""
+    control, before = interface.as_json(), Interface.from_json(project.control)
+    revision = int(project.control.get("revision", 0))
+    # Regions are drawn with other tags from now on: predictions are pushed anew, as another version.
+    revision += bool(before.controls) and before.controls != interface.controls
+    project.control = control | ({"revision": revision} if revision else {})
+
+
 def follow_config(pool: Pool, client: LabelStudio, project: Project) -> bool:
     """Take over the project's label config if it was edited; return whether what is served changed.
 
@@ -51,12 +61,8 @@ def follow_config(pool: Pool, client: LabelStudio, project: Project) -> bool:
         kept.label_config, kept.title = row.label_config, row.title
         if interface == before:
             return False
-        control = interface.as_json()
-        # Regions are drawn with other tags from now on: predictions are pushed anew, as another version.
-        if interface.controls != before.controls:
-            control["revision"] = int(kept.control.get("revision", 0)) + 1
-        kept.control = control
-        kept.prompts = {**{label: label.lower() for label in interface.labels}, **kept.prompts}
+        follow_interface(kept, interface)
+        kept.prompts = add_labels(kept.prompts, interface.labels)
         kept.synced_at = None  # all tasks are looked at again: they may hold images of new tags
         record(session, "config.changed", project_id=project.id, data={"changes": changes})
     for change in changes:

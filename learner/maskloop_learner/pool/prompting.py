@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.schema import Project, PromptSet, Task
-from maskloop_learner.prompts.rules import Prompt, resolve_prompts
+from maskloop_learner.prompts.rules import ALL, Prompt, default_prompts, resolve_prompts
 
 DIGEST_CHARS = 16
 
@@ -27,9 +27,10 @@ def parts_of(project: Project) -> list[str]:
     return list(dict.fromkeys(control["data_key"] for control in project.control.get("controls", ())))
 
 
-def default_prompts(project: Project) -> dict[str, Prompt]:
-    """Label -> what the model is asked of an image about which nothing is known."""
-    return resolve_prompts(labels=project.control.get("labels", []), templates=project.prompts, data={})
+def add_labels(templates: Mapping[str, str], labels: Iterable[str]) -> dict[str, str]:
+    """The templates with the label's own name for every label that has none, unless there is one for all labels."""
+    names = {} if ALL in templates else {label: label.lower() for label in labels}
+    return {**names, **templates}
 
 
 def ask(project: Project, task: Task, *, typed: Mapping[str, str] | None = None) -> dict[str, Prompt]:
@@ -46,7 +47,7 @@ def ask(project: Project, task: Task, *, typed: Mapping[str, str] | None = None)
 def digest_prompts(project: Project, asked: Mapping[str, Prompt]) -> str:
     """Names the texts; "" where they are what all images of the project are asked."""
     texts = {label: prompt.text for label, prompt in asked.items()}
-    if texts == {label: prompt.text for label, prompt in default_prompts(project).items()}:
+    if texts == default_prompts(project.control.get("labels", []), project.prompts):
         return ""
     return _digest(texts)
 
@@ -97,29 +98,6 @@ def note_sheet(session: Session, project: Project) -> None:
 def as_json(asked: Mapping[str, Prompt]) -> dict[str, Any]:
     """Prompts as plain data."""
     return {label: asdict(prompt) for label, prompt in asked.items()}
-
-
-def read_typed(text: str, labels: Sequence[str]) -> dict[str, str]:
-    """Label -> prompt out of what an annotator typed; empty for blank text.
-
-    With several labels, a line `Label: words` is for that label. Other words are for the labels whose names they
-    contain, else for the first label.
-    """
-    found: dict[str, list[str]] = {}
-    by_name = {label.casefold(): label for label in labels}
-    for line in text.splitlines():
-        head, colon, rest = line.partition(":")
-        named = by_name.get(head.strip().casefold()) if colon else None
-        words = (rest if named else line).strip()
-        if not words or not labels:
-            continue
-        if named:
-            targets: Iterable[str] = [named]
-        else:
-            targets = [label for label in labels if label.casefold() in words.casefold()] or [labels[0]]
-        for label in targets:
-            found.setdefault(label, []).append(words)
-    return {label: " ".join(words) for label, words in found.items()}
 
 
 def _digest(value: object) -> str:

@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.prompting import default_prompts
 from maskloop_learner.pool.queries import usable_labels
 from maskloop_learner.pool.schema import Label, Project, Snapshot, Task
 
@@ -37,9 +36,7 @@ class Manifest(TypedDict):
     project: int
     labels: list[str]
     prompts: dict[str, str]
-    """Label -> what is asked of an image about which nothing is known."""
-    templates: NotRequired[dict[str, str]]
-    """The project's rules, from which the prompts were made."""
+    """The project's templates, see `maskloop_learner.prompts.rules`."""
     validation: list[str]
     items: list[Item]
 
@@ -90,8 +87,7 @@ def freeze_snapshot(pool: Pool, project_id: int, *, share: float) -> int:
         manifest = Manifest(
             project=project_id,
             labels=list(project.control["labels"]),
-            prompts={label: prompt.text for label, prompt in default_prompts(project).items()},
-            templates=dict(project.prompts),
+            prompts=dict(project.prompts),
             validation=sorted({*frozen, *extend_validation(latest, frozen, share=share)}),
             items=[],
         )

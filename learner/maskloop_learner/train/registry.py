@@ -4,9 +4,9 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.events import record
-from maskloop_learner.pool.prompting import default_prompts
 from maskloop_learner.pool.schema import Champion, Model, PredictionVersion, Project, utcnow
 from maskloop_learner.predict.version import VersionConfig, prediction_version
+from maskloop_learner.prompts.rules import default_prompts
 from maskloop_learner.settings import Settings
 
 METHOD = "monte-carlo"
@@ -23,8 +23,8 @@ class NoPreviousModel(ValueError):
 
 def version_config(project: Project, model: Model, settings: Settings) -> VersionConfig:
     """All that determines the masks of `model` with the project's prompts and the settings of today."""
-    default = default_prompts(project)
-    prompts = {label: default[label].text for label in model.labels if label in default}
+    known = [label for label in model.labels if label in project.control.get("labels", [])]
+    prompts = default_prompts(known, project.prompts)
     found = VersionConfig(
         project=project.id,
         weights=model.weights_digest,
