@@ -16,6 +16,7 @@ import pytest
 
 from maskloop_backend import addresses, fetch
 from maskloop_backend.fetch import FetchError, fetch_image
+from maskloop_learner.hosts import Hosts
 
 TOKEN = {"Authorization": "Token secret-of-label-studio"}
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -94,10 +95,16 @@ def loopback_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "forbidden", lambda a: None if str(a) == "127.0.0.1" else real(a))
 
 
-def get(url: str, server: Server | str, *, max_bytes: int = 1000, timeout: float = 5.0) -> bytes:
+def get(url: str, server: Server | str, *, max_bytes: int = 1000, timeout: float = 5.0, hosts: str = "") -> bytes:
     base = server if isinstance(server, str) else server.url
     return fetch_image(
-        url, label_studio_url=base, headers_for_label_studio=lambda: TOKEN, max_bytes=max_bytes, timeout=timeout
+        url,
+        label_studio_url=base,
+        headers_for_label_studio=lambda: TOKEN,
+        max_bytes=max_bytes,
+        timeout=timeout,
+        task=7,
+        image_hosts=Hosts.parse(hosts),
     )
 
 
@@ -187,7 +194,8 @@ def test_redirects_into_the_network_are_refused(label_studio: Server, stranger: 
         with pytest.raises(FetchError, match=r"which is (loopback|link-local)") as caught:
             get(f"/data/{number}", label_studio)
         assert "public address" in caught.value.fix
-        assert not caught.value.retry
+        assert "MASKLOOP_IMAGE_HOSTS" in caught.value.fix
+        assert caught.value.retry, "the setting cures it"
     assert stranger.seen == []
 
 
@@ -246,7 +254,7 @@ def test_addresses_inside_the_network_are_refused_however_they_are_spelt(
         ("198.18.0.1", "private"),
         ("192.0.2.1", "private"),
         ("240.0.0.1", "private"),
-        ("100.100.100.200", "not public"),
+        ("100.100.100.200", "a metadata service"),
     ],
 )
 def test_forbidden(address: str, reason: str | None) -> None:
@@ -318,7 +326,8 @@ def test_tls_checks_the_name_not_the_number(
     [
         ("data:image/png;base64,AAAA", "scheme 'data'"),
         ("file:///etc/passwd", "scheme 'file'"),
-        ("s3://bucket/x.png", "scheme 's3'"),
+        ("ftp://images.example/x.png", "scheme 'ftp'"),
+        ("hdfs://bucket/x.png", "scheme 'hdfs'"),
         ("x.png", "scheme 'none'"),
         ("", "scheme 'none'"),
         ("//example.org/x.png", "scheme 'none'"),
