@@ -7,6 +7,7 @@ pytest_plugins = [
     "web_fixture",
     "labelstudio_fixture",
     "s3_fixture",
+    "matrix_fixture",
     "demo_fixture",
     "official_fixture",
 ]
