@@ -14,11 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pool_fixture import add_project
 from s3_fixture import S3Server
+from sqlalchemy import select
 
 from maskloop_backend import addresses, fetch
+from maskloop_backend.doctor import examine
 from maskloop_backend.fetch import FetchError, fetch_image
+from maskloop_backend.intake import IntakeError, Wanted, take_in
 from maskloop_learner.hosts import Hosts
+from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.schema import Task
+from maskloop_learner.settings import Settings
 
 TOKEN = {"Authorization": "Token secret-of-label-studio"}
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -602,3 +609,35 @@ def test_real_signatures_of_a_real_storage(label_studio: Server, s3: S3Server) -
         assert "Signature" not in str(caught.value)
     with pytest.raises(FetchError, match=r"status 403.*permission"):
         get(f"{s3.url}/fetch-test/a/b ä.png", label_studio, hosts=hosts)
+
+
+def intake(pool: Pool, settings: Settings, label_studio: Server, url: str) -> str:
+    """Take in a task's image as sync does, which fails; returns what the task says."""
+    project = add_project(pool)
+    wanted = Wanted(project, label_studio.url, 5, "image", {"image": url})
+    with pytest.raises(IntakeError):
+        take_in(wanted, pool=pool, settings=settings, headers_for=lambda _: TOKEN, timeout=5.0)
+    with pool.read() as session:
+        task = session.scalars(select(Task)).one()
+    assert task.state == "failed"
+    return task.error or ""
+
+
+def test_the_doctor_names_the_setting_for_image_hosts(
+    pool: Pool, settings: Settings, label_studio: Server, stranger: Server
+) -> None:
+    error = intake(pool, settings, label_studio, f"{stranger.url}/x.png")
+    findings = [finding for section in examine(settings) for finding in section.findings]
+    (said,) = [finding for finding in findings if finding.what == f"Task 5: {error}"]
+    assert f"If 127.0.0.1:{stranger.port} is an image server of yours, name it in MASKLOOP_IMAGE_HOSTS" in said.what
+    assert (said.level, said.fix) == ("problem", "It is tried again by itself.")
+
+
+def test_what_is_no_image_is_named_without_its_signature(
+    pool: Pool, settings: Settings, label_studio: Server, stranger: Server
+) -> None:
+    settings.image_hosts = f"127.0.0.1:{stranger.port}"
+    stranger.answers["/x.png"] = body(b"<html>")
+    error = intake(pool, settings, label_studio, f"{stranger.url}/x.png?X-Amz-Signature=hunter2")
+    assert f"{stranger.url}/x.png" in error
+    assert "hunter2" not in error
