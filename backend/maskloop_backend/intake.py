@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from maskloop_backend.cloud import shown_address
 from maskloop_backend.fetch import FetchError, fetch_image
 from maskloop_learner.pool.images import ImageError, ImageInfo, probe_image
 from maskloop_learner.pool.pool import Pool
@@ -61,8 +62,10 @@ def take_in(wanted: Wanted, *, pool: Pool, settings: Settings, headers_for: Head
             headers_for_label_studio=lambda: headers_for(wanted.ls_url),
             max_bytes=int(settings.max_image_megabytes * 1e6),
             timeout=timeout,
+            task=wanted.ls_id,
+            image_hosts=settings.named_image_hosts,
         )
-        info = probe_image(content, max_megapixels=settings.max_image_megapixels, name=shown[:200])
+        info = probe_image(content, max_megapixels=settings.max_image_megapixels, name=shown_address(url))
     except (FetchError, ImageError) as error:
         _mark_failed(pool, wanted, shown, error)
         raise IntakeError(str(error)) from error
