@@ -92,7 +92,7 @@ def _facts(image: DicomImage, frame: int) -> dict[str, Any]:
         "bits": whole(tags, "BitsStored"),
         "signed": whole(tags, "PixelRepresentation", 0) == 1,
         "padding": [value for value in padding if value is not None] or None,
-        "transfer_syntax": image.syntax.name if image.syntax.type == "Transfer Syntax" else None,
+        "transfer_syntax": image.syntax.name,
         "lossy": {"00": False, "01": True}.get(term(tags, "LossyImageCompression")),
         "spacing": next((found for found in (facts(measures, key, 2) for key in spacings) if found), None),
         "aspect": facts(tags, "PixelAspectRatio", 2),

@@ -52,7 +52,7 @@ def read_dicom(source: Source, options: ConvertOptions) -> DicomImage:
         _check_deflated(source, options)
         dataset = dcmread(source.path, force=True)
         _check_content(dataset, source.name)
-        syntax, overlays = _syntax(dataset), count_overlays(dataset)
+        syntax, overlays = _syntax(dataset, source.name), count_overlays(dataset)
         tags = keep_taken(dataset)
     with damage_named(source.name, "DICOM header"):
         frames = _check_header(tags, syntax, source, options)
@@ -114,13 +114,15 @@ def _check_content(dataset: "Dataset", name: str) -> None:
         raise ConvertError(f"{name}: {known}, which holds no pixels; import the images it belongs to")
 
 
-def _syntax(dataset: "Dataset") -> "UID":
-    """The transfer syntax; of a file that names none, the one that it was read with."""
+def _syntax(dataset: "Dataset", name: str) -> "UID":
+    """The transfer syntax; of a file that names none, the one that it was read with. Raises ConvertError."""
     from pydicom import uid
 
     meta = getattr(dataset, "file_meta", None)
     named = None if meta is None else meta.get("TransferSyntaxUID")
     if named:
+        if uid.UID(named).type != "Transfer Syntax":
+            raise ConvertError(f"{name}: its pixels are of an unknown transfer syntax; export it uncompressed")
         return uid.UID(named)
     implicit, little = dataset.original_encoding
     if implicit:

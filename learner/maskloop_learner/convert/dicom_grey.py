@@ -26,12 +26,11 @@ class Table(NamedTuple):
     def look_up(self, values: Values) -> Values:
         """Entries of values, same shape; below the first value its entry, above the last that."""
         places = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1).astype(np.int64)
-        found: Values = self.entries[places].astype(np.float64)
-        return found
+        return np.asarray(self.entries[places], dtype=np.float64)
 
     def apply(self, values: Values) -> Values:
         """Shares 0..1 of white."""
-        return self.look_up(values) / (2**self.bits - 1)
+        return self.look_up(values) / ((1 << self.bits) - 1)
 
 
 class Rescale(NamedTuple):

@@ -39,7 +39,7 @@ def decode_frame(image: DicomImage, frame: int, source: Source) -> NDArray[Any]:
 
     Raises ConvertError when it is damaged, or names what to install when no decoder for it is there.
     """
-    from pydicom.pixels.decoders import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     uid = image.syntax
     try:
@@ -64,7 +64,7 @@ def decode_frame(image: DicomImage, frame: int, source: Source) -> NDArray[Any]:
             raise
         if pixels.ndim == 3 and found["photometric_interpretation"] != "RGB":
             raise ConvertError(f"{source.name}: its colours do not come out as RGB; export it as RGB")
-        return pixels
+        return np.asarray(pixels)
 
 
 def read_colours(image: DicomImage, frame: int, source: Source) -> NDArray[np.uint8]:
