@@ -143,15 +143,16 @@ def test_a_request_of_nonsense_is_no_error(pool: Pool, project: int, web: httpx.
     """Whatever stands in the context, the reply has one result."""
     add_task(pool, project, 5)
     add_prediction(pool, "v1", str(task_of(pool, 5).image_digest), uncertainty=0.25)
+    values: list[Any] = [None, {"text": 5}, {"text": [None]}, []]
     contexts: list[Any] = [
         {},
+        7,
+        [],
         {"result": None},
         {"result": [3, None, {}]},
         {"result": [{"from_name": "prompt"}]},
-        7,
-        [],
     ]
-    contexts += [{"result": [text_region() | {"value": value}]} for value in (None, {"text": 5}, {"text": [None]}, [])]
+    contexts += [{"result": [text_region() | {"value": value}]} for value in values]
     for context in contexts:
         body = {"tasks": [{"id": 5, "data": {}}], "project": "1.1", "params": {"context": context}}
         [result] = web.post("/predict", json=body).raise_for_status().json()["results"]

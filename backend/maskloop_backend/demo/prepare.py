@@ -17,6 +17,7 @@ from maskloop_backend.demo.host import Account, label_studio_url
 from maskloop_backend.demo.slices import DemoError
 from maskloop_backend.labelstudio.client import LabelStudio
 from maskloop_backend.labelstudio.config import read_interface
+from maskloop_backend.labelstudio.template import write_config
 from maskloop_backend.masks.regions import to_regions
 from maskloop_backend.sync.work import new_images, waiting_tasks
 from maskloop_learner.pool.masks import decode_mask
@@ -125,14 +126,7 @@ def _ensure_project(client: LabelStudio, folder: Path, content: DemoContent) -> 
 
 
 def _config(content: DemoContent) -> str:
-    colours = ("#D62728", "#1F77B4", "#2CA02C", "#9467BD")
-    rows = "".join(
-        f'<Label value="{label}" background="{colours[number % 4]}"/>' for number, label in enumerate(content.prompts)
-    )
-    return (
-        '<View><Image name="image" value="$image" zoom="true" zoomControl="true" brightnessControl="true"/>'
-        f'<BrushLabels name="mask" toName="image">{rows}</BrushLabels></View>'
-    )
+    return write_config(list(content.prompts), mode="brush", prompt=True)
 
 
 def _import_missing(client: LabelStudio, ls_id: int, content: DemoContent) -> None:

@@ -4,6 +4,7 @@ Looking and repairing are one code: every check yields what it finds, and mends 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from maskloop_backend.labelstudio.client import LabelStudio, LabelStudioError, Project
 from maskloop_backend.labelstudio.config import TITLES, ConfigError, read_interface
@@ -65,6 +66,9 @@ def _look(client: LabelStudio, number: int, peer: Peer, *, repair: bool) -> Conn
             )
             return Connection(findings, client.url, number, project.title, project.label_config)
         findings.append(_served(project, interface))
+        if interface.prompt_tags:
+            # Label Studio hands what is typed to a backend only when that is called interactive.
+            peer = replace(peer, interactive=True)
         backends = check_backend(client, number, peer, findings, repair=repair)
         findings += check_webhooks(client, number, peer, repair=repair)
         findings += check_settings(

@@ -101,6 +101,11 @@ class Tasks(TaskPages):
         """Delete an annotation; one that is gone is fine."""
         self.call("DELETE", f"api/annotations/{annotation}/", gone_is_fine=True)
 
+    def set_task_data(self, task: int, data: Mapping[str, Any]) -> bool:
+        """Replace a task's data; False when the task is gone."""
+        answer = self.call("PATCH", f"api/tasks/{task}/", json={"data": dict(data)}, gone_is_fine=True)
+        return answer.status_code != 404
+
     def delete_task(self, task: int) -> None:
         """Delete a task with all it has; one that is gone is fine."""
         self.call("DELETE", f"api/tasks/{task}/", gone_is_fine=True)

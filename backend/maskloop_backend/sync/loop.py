@@ -18,6 +18,7 @@ from maskloop_backend.labelstudio.client import LabelStudio, LabelStudioError
 from maskloop_backend.labelstudio.tokens import TokenError
 from maskloop_backend.sync import work
 from maskloop_backend.sync.config import ConfigError, follow_config
+from maskloop_backend.sync.display import show_uncertainties
 from maskloop_backend.sync.pull import Puller
 from maskloop_backend.sync.push import Pusher
 from maskloop_backend.sync.retention import drop_old_predictions
@@ -154,6 +155,8 @@ class Sync:
         complete = pusher.push(project.id, version)
         if look if served == version else complete and not unfinished:
             pusher.switch(project.id, version)
+        if look and complete and show_uncertainties(self.pool, client, project, version, beat=self.beat.touch):
+            self._look_at[project.id] = time.monotonic()
         # Right after a look: an annotation that is not in the pool yet may need its parent.
         if look and time.monotonic() >= self._retention_at.get(project.id, 0.0):
             self._retention_at[project.id] = time.monotonic() + RETENTION_EVERY
