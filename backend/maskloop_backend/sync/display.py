@@ -2,11 +2,11 @@
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable
 
 from sqlalchemy import func, select
 
+from maskloop_backend.labelstudio.batches import batches
 from maskloop_backend.labelstudio.client import LabelStudio
 from maskloop_backend.labelstudio.template import UNCERTAINTY_FIELD
 from maskloop_learner.pool.pool import Pool
@@ -41,7 +41,7 @@ def show_uncertainties(
         rows = [(ls_id, data, round(value, DIGITS)) for ls_id, data, value in session.execute(statement)]
     due = {ls_id: value for ls_id, data, value in rows if data.get(UNCERTAINTY_FIELD) != value}
     end = time.monotonic() + SECONDS
-    for some in batched(due, AT_ONCE):
+    for some in batches(due, AT_ONCE, lambda _: 0):
         if time.monotonic() > end:
             return True
         beat()
@@ -55,10 +55,3 @@ def show_uncertainties(
             for task in session.scalars(select(Task).where(*mine)):
                 task.data = written[task.ls_id]
     return False
-
-
-def batched(items: Iterable[int], size: int) -> Iterator[list[int]]:
-    """Successive lists of at most `size`."""
-    rest = iter(items)
-    while some := list(islice(rest, size)):
-        yield some
