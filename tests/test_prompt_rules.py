@@ -1,5 +1,9 @@
 """Which words ask for a label: annotator, sheet, template, name; and what is validated with instead of a location."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +20,7 @@ from maskloop_learner.prompts.rules import (
 from maskloop_learner.prompts.template import TemplateError, digest
 from maskloop_learner.prompts.typed import split_typed
 
+ROOT = Path(__file__).parents[1]
 PLAIN = "tumor in a breast ultrasound"
 RICH = "[{size} ]{finding}[ at the {location}] in a breast ultrasound"
 
@@ -171,3 +176,13 @@ def test_a_prompt_longer_than_the_context_is_told() -> None:
     warning = check_length("a b c d e", context=5, tokens_of=count)
     assert warning is not None
     assert "has 7 tokens, the model reads 5: it sees 'a b c'" in warning
+
+
+def test_prompts_need_no_torch_database_or_web() -> None:
+    """They are rendered in the web process, too."""
+    names = "template location rules typed length matching".split()
+    code = f"import sys, {', '.join(f'maskloop_learner.prompts.{name}' for name in names)}; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT / "learner", capture_output=True, text=True, check=True
+    )
+    assert not {"torch", "sqlalchemy", "fastapi", "redis", "rq", "httpx"} & set(loaded.stdout.split())
