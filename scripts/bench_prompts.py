@@ -54,7 +54,7 @@ def find_locations(data: Path) -> None:
             rows.append((sheet, row.prompt, there, find_location(row.prompt, allow=LABEL) is not None))
     print("| Sheet | rows | located | found | wrongly found |\n|---|---|---|---|---|")
     for sheet in (*LOCATED, *FREE):
-        mine = [(there, found) for name, _, there, found in rows if name == sheet]
+        mine = [(there, told) for name, _, there, told in rows if name == sheet]
         hits, wrong = sum(t and f for t, f in mine), sum(f and not t for t, f in mine)
         print(f"| {sheet} | {len(mine)} | {sum(t for t, _ in mine)} | {hits} | {wrong} |")
     for what, each in (
@@ -62,8 +62,8 @@ def find_locations(data: Path) -> None:
         ("distinct prompts", list({(p, t): ("", p, t, f) for _, p, t, f in rows}.values())),
     ):
         hits = sum(t and f for _, _, t, f in each)
-        found, there = sum(f for *_, f in each), sum(t for _, _, t, _ in each)
-        print(f"\n{len(each)} {what}: precision {hits / found:.3f}, recall {hits / there:.3f}")
+        precision, recall = hits / sum(f for *_, f in each), hits / sum(t for _, _, t, _ in each)
+        print(f"\n{len(each)} {what}: precision {precision:.3f}, recall {recall:.3f}")
 
 
 def run_cell(data: Path, seed: int, dropout: float | None, steps: int) -> dict[str, Any]:
