@@ -71,6 +71,10 @@ class Witness(LabelStudioMLBase):
         return {"events": len(events)}
 
 
+class Bare(Witness):
+    """A class with a state of its own, for webhooks without payload."""
+
+
 class Interactive(LabelStudioMLBase):
     """Answers what an annotator typed, and nothing when a task is only opened."""
 

@@ -34,10 +34,14 @@ import sys, threading
 import uvicorn
 from maskloop_backend.ml_base.app import make_app
 import ml_samples
+threads = []
 for pair in sys.argv[1:]:
     name, port = pair.split(":")
     config = uvicorn.Config(make_app(getattr(ml_samples, name)), port=int(port), log_config=None, access_log=False)
-    threading.Thread(target=uvicorn.Server(config).run).start()
+    threads.append(threading.Thread(target=uvicorn.Server(config).run))
+    threads[-1].start()
+for thread in threads:
+    thread.join()
 """
 
 

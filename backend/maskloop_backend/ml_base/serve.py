@@ -50,6 +50,9 @@ def serve(options: Options) -> None:
     load_class(options.target)
     _probe(options.host, options.port)
     os.environ[VARIABLE] = json.dumps(asdict(options) | {"parent": os.getpid()})
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Before and after uvicorn's own handlers: a clean stop is no death by a signal.
+        signal.signal(number, lambda *_: sys.exit(0))
     uvicorn.run(
         "maskloop_backend.ml_base.serve:worker_app",
         factory=True,
