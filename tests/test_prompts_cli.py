@@ -4,8 +4,6 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
 from pool_fixture import add_project, add_task
@@ -14,10 +12,7 @@ from workbook import write_prompts
 
 from maskloop_backend.cli import main
 from maskloop_backend.prompting import (
-    PromptError,
     count_tokens,
-    keeps_sheets,
-    prompts_of,
     store_sheet_prompts,
     too_long,
 )
@@ -169,7 +164,6 @@ def test_a_sheet_is_told_before_it_is_taken(command: Command, project: int, tmp_
         assert "prompts.imported" not in list(session.scalars(select(Event.kind)))
 
 
-@pytest.mark.skipif(not keeps_sheets(), reason="the pool has no column for the prompts of sheets")
 def test_a_sheet_is_taken_over(command: Command, project: int, tmp_path: Path, pool: Pool) -> None:
     """Prompts are kept with the tasks, beside those of other labels, and are shown with their source."""
     file = str(write_sheet(tmp_path))
@@ -185,25 +179,22 @@ def test_a_sheet_is_taken_over(command: Command, project: int, tmp_path: Path, p
     assert [each["task"] for each in tumor["located"]] == [1]
 
 
-def test_prompts_of_sheets_are_added_and_used() -> None:
-    """On a task with the column, and one without it."""
-    kept: list[Any] = []
-    session: Any = SimpleNamespace(add=kept.append, flush=lambda: None)
-    task: Any = SimpleNamespace(sheet_prompts={"Cyst": "a cyst"}, data={}, prompts={})
-    store_sheet_prompts(session, task, {"Tumor": "Tumor visible."})
-    assert task.sheet_prompts == {"Cyst": "a cyst", "Tumor": "Tumor visible."}
-    assert kept == [task]
-    task.prompts = {
-        "Cyst": {"text": "a round cyst", "source": "annotator"},
-        "Tumor": {"text": "old", "source": "sheet"},
-    }
-    found = prompts_of(task, ["Tumor", "Cyst"], {"Tumor": RICH})
-    assert {label: (each.text, each.source) for label, each in found.items()} == {
-        "Tumor": ("Tumor visible.", "sheet"),
-        "Cyst": ("a round cyst", "annotator"),
-    }
-    with pytest.raises(PromptError, match="keeps no prompts of sheets"):
-        store_sheet_prompts(session, cast(Any, SimpleNamespace(data={})), {"Tumor": "x"})
+def test_what_was_typed_counts_for_more_than_a_sheet(project: int, pool: Pool) -> None:
+    """A sheet makes another prediction version and changes what its tasks are asked; typed words stay."""
+    with pool.write() as session:
+        row = session.get_one(Project, project)
+        first, second, third = session.scalars(select(Task).order_by(Task.ls_id))
+        first.typed_prompts = {"Cyst": "a round cyst"}
+        store_sheet_prompts(session, row, {task.id: {"Cyst": "Cyst visible."} for task in (first, second)})
+        assert row.sheet_digest
+        before = row.sheet_digest
+        store_sheet_prompts(session, row, {second.id: {"Tumor": "Tumor visible."}})
+        assert row.sheet_digest != before
+        asked = [{label: told["text"] for label, told in task.prompts.items()} for task in (first, second, third)]
+        assert asked[0]["Cyst"] == "a round cyst"
+        assert asked[1] == {"Tumor": "Tumor visible.", "Cyst": "Cyst visible."}
+        assert (asked[2], third.prompt_digest) == ({}, "")
+        assert len({task.prompt_digest for task in (first, second, third)}) == 3
 
 
 def test_only_long_prompts_are_counted(tmp_path: Path) -> None:
