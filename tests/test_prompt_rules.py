@@ -180,7 +180,7 @@ def test_a_prompt_longer_than_the_context_is_told() -> None:
 
 def test_prompts_need_no_torch_database_or_web() -> None:
     """They are rendered in the web process, too."""
-    names = "template location rules typed length matching".split()
+    names = ["template", "location", "rules", "typed", "length", "matching"]
     code = f"import sys, {', '.join(f'maskloop_learner.prompts.{name}' for name in names)}; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT / "learner", capture_output=True, text=True, check=True
