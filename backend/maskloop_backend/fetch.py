@@ -1,7 +1,9 @@
 """Fetches an image that a task names, without being talked into reading anything else.
 
 The URL comes from whoever may create tasks, so it is not trusted: Label Studio's token goes to Label Studio's
-own origin only, and no other address inside the network (loopback, private, metadata) is ever connected to.
+own origin only, and no other address inside the network (loopback, private, metadata) is ever connected to, but
+for the image servers that the operator names. What lies in a cloud storage is asked of Label Studio, which redirects
+to the storage with a signed address or passes the file on.
 """
 
 import socket
@@ -12,12 +14,19 @@ from ssl import SSLContext, create_default_context
 
 import httpcore
 
-from maskloop_backend.addresses import AddressRefused, GuardedNetwork
+from maskloop_backend.addresses import AddressRefused, GuardedNetwork, Trust
+from maskloop_backend.cloud import is_signed, looks_like_label_studio
 from maskloop_backend.origins import FetchError, Target, first_target, next_target, split_url
+from maskloop_learner.hosts import Hosts
 
 __all__ = ["FetchError", "fetch_image"]
 
 MAX_REDIRECTS = 5
+OTHER_NAME = (
+    "If this is the connected Label Studio under another name, run `maskloop connect --url` with that name, or set "
+    "LABEL_STUDIO_HOST in Label Studio's environment to the one that is connected."
+)
+RETRIED = (401, 403, 408, 424, 425, 429)
 
 
 def fetch_image(
@@ -27,18 +36,22 @@ def fetch_image(
     headers_for_label_studio: Callable[[], dict[str, str]],
     max_bytes: int,
     timeout: float,
+    task: int,
+    image_hosts: Hosts = Hosts(),  # noqa: B008 - immutable
 ) -> bytes:
     """Read the bytes behind a task's image address, of any content type, at most `max_bytes`, in `timeout` seconds.
 
-    A relative address belongs to Label Studio. `headers_for_label_studio` is called only when Label Studio is
-    asked. Redirects are followed up to five times. Raises FetchError.
+    A relative address belongs to Label Studio; one in a cloud storage (s3, gs, azure-blob) is asked of Label Studio
+    for `task`, its number there. `headers_for_label_studio` is called only when Label Studio is asked. `image_hosts`
+    may be inside the network. Redirects are followed up to five times. Raises FetchError.
     """
     base = split_url(label_studio_url, label_studio_url)
-    target = first_target(url.strip(), base)
+    target = first_target(url.strip(), base, task)
     deadline = time.monotonic() + timeout
     for _ in range(MAX_REDIRECTS + 1):
         headers = headers_for_label_studio() if target.inside else {}
-        answer = _get(target, headers, max_bytes, deadline, timeout)
+        trust: Trust = "own" if target.inside else "named" if image_hosts.holds(target.host, target.port) else "none"
+        answer = _get(target, headers, max_bytes, deadline, timeout, trust)
         if isinstance(answer, bytes):
             return answer
         target = next_target(target, answer, base)
@@ -47,7 +60,9 @@ def fetch_image(
     )
 
 
-def _get(target: Target, headers: dict[str, str], max_bytes: int, deadline: float, timeout: float) -> bytes | str:
+def _get(
+    target: Target, headers: dict[str, str], max_bytes: int, deadline: float, timeout: float, trust: Trust
+) -> bytes | str:
     """One request: the body, or the address of a redirect."""
     raw = [("Host", target.netloc), ("User-Agent", "maskloop"), ("Accept", "image/*,*/*;q=0.5")]
     raw += [("Accept-Encoding", "identity"), *headers.items()]
@@ -57,7 +72,7 @@ def _get(target: Target, headers: dict[str, str], max_bytes: int, deadline: floa
         port=target.port,
         target=(target.path + (f"?{target.query}" if target.query else "")).encode("ascii"),
     )
-    guard = GuardedNetwork(deadline, any_address=target.inside)
+    guard = GuardedNetwork(deadline, trust=trust)
     limits = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout)}
     context = _tls() if target.scheme == "https" else None
     try:
@@ -71,12 +86,8 @@ def _get(target: Target, headers: dict[str, str], max_bytes: int, deadline: floa
             _check_status(target, response.status)
             return _body(target, fields, response.iter_stream(), max_bytes)
     except AddressRefused as error:
-        raise FetchError(
-            target.shown,
-            str(error),
-            "Only Label Studio itself may be inside the network: upload the image to Label Studio, "
-            "or give the task a public address.",
-        ) from error
+        # Tried again: it is cured by a setting, a name server or Label Studio's own address.
+        raise FetchError(target.shown, str(error), _refusal_fix(target, trust), retry=True) from error
     except httpcore.TimeoutException as error:
         raise FetchError(
             target.shown, f"no complete answer within {timeout:g} s", "Check the server and the network.", retry=True
@@ -90,17 +101,45 @@ def _get(target: Target, headers: dict[str, str], max_bytes: int, deadline: floa
         ) from error
 
 
+def _refusal_fix(target: Target, trust: Trust) -> str:
+    if trust == "named":
+        return "A host of MASKLOOP_IMAGE_HOSTS may be private or loopback, but no such address: correct its name."
+    if looks_like_label_studio(target.path):
+        return OTHER_NAME
+    return (
+        f"If {target.netloc} is an image server of yours, name it in MASKLOOP_IMAGE_HOSTS and start Maskloop again; "
+        "else upload the image to Label Studio or give the task a public address."
+    )
+
+
 def _check_status(target: Target, status: int) -> None:
     if status == 200:
         return
-    fix = "Check the task's image address."
+    signed = not target.inside and is_signed(target.query)
+    # A signature that has run out is 403 with S3 and Azure and 400 with Google; the next one is fresh. A storage
+    # that Label Studio lacks can be added to the project.
+    again = status in RETRIED or status >= 500 or (signed and status == 400)
+    again = again or (target.asked_for is not None and status == 404)
+    raise FetchError(target.shown, f"answered with status {status}", _status_fix(target, status, signed), retry=again)
+
+
+def _status_fix(target: Target, status: int, signed: bool) -> str:
+    if target.inside and status in (401, 403):
+        return "Label Studio refuses the token: run `maskloop connect` with a valid one."
+    if target.asked_for is not None and status == 404:
+        return "No storage of the project in Label Studio holds it, or the task is gone: see the Cloud Storage there."
+    if target.asked_for is not None and status == 424:
+        return "Label Studio cannot read it from its storage: check that the file is there, and the storage's keys."
+    if signed and status in (400, 401, 403):
+        return (
+            "The storage refuses what Label Studio signed: check that the file is there, the storage's keys, the "
+            "lifetime of its pre-signed URLs, and the clocks of both machines."
+        )
+    if not target.inside and status in (401, 403, 404) and looks_like_label_studio(target.path):
+        return OTHER_NAME
     if status in (401, 403):
-        fix = "The server of the image asks for a permission that Maskloop does not have."
-        if target.inside:
-            fix = "Label Studio refuses the token: run `maskloop connect` with a valid one."
-    raise FetchError(
-        target.shown, f"answered with status {status}", fix, retry=status in (401, 403, 408, 425, 429) or status >= 500
-    )
+        return "The server of the image asks for a permission that Maskloop does not have."
+    return "Check the task's image address."
 
 
 def _body(target: Target, fields: dict[str, str], chunks: Iterable[bytes], max_bytes: int) -> bytes:

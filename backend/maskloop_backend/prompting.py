@@ -11,14 +11,13 @@ from sqlalchemy.orm import Session
 
 from maskloop_learner.model.backbones import BackboneSpec
 from maskloop_learner.pool.events import record
+from maskloop_learner.pool.prompting import ask, note_sheet, set_prompts
 from maskloop_learner.pool.schema import Project, Task
-from maskloop_learner.prompts.rules import ALL, NEGATIVE, Prompt, default_prompts, resolve_prompts
+from maskloop_learner.prompts.rules import ALL, NEGATIVE, Prompt, default_prompts
 from maskloop_learner.prompts.template import parse_template
 
 EXAMPLES = 3
 """Of each matter, shown to a person."""
-SHEETS = "sheet_prompts"
-"""Column of a task: label -> prompt of an imported sheet."""
 CHARACTERS_A_TOKEN = 3
 """A token has more on average: texts shorter than this many a token need not be counted."""
 
@@ -74,17 +73,9 @@ def survey_prompts(session: Session, project: Project) -> list[Survey]:
     defaults = default_prompts(labels, templates)
     found = {x: Survey(x, templates.get(x) or templates.get(ALL), defaults[x]) for x in labels}
     for task in tasks_of(session, project.id):
-        for label, prompt in prompts_of(task, labels, templates).items():
+        for label, prompt in ask(project, task).items():
             found[label].add(task.ls_id, prompt)
     return list(found.values())
-
-
-def prompts_of(task: Task, labels: Iterable[str], templates: Mapping[str, str]) -> dict[str, Prompt]:
-    """What a task is asked by, of what the pool keeps: its data, a sheet's prompts, what was typed."""
-    kept: Mapping[str, Mapping[str, str]] = getattr(task, "prompts", None) or {}
-    typed = {label: told["text"] for label, told in kept.items() if told.get("source") == "annotator"}
-    sheet: Mapping[str, str] = getattr(task, SHEETS, None) or {}
-    return resolve_prompts(labels=labels, templates=templates, data=task.data, typed=typed, sheet=sheet)
 
 
 def tasks_of(session: Session, project_id: int) -> list[Task]:
@@ -130,22 +121,19 @@ def store_templates(session: Session, project: Project, prompts: dict[str, str])
     record(session, "prompts.changed", project_id=row.id, data={"before": before, "after": prompts})
 
 
-def keeps_sheets(task: type[Task] = Task) -> bool:
-    """Whether this pool can keep a sheet's prompts with its tasks."""
-    return hasattr(task, SHEETS)
+def store_sheet_prompts(session: Session, project: Project, prompts: Mapping[int, Mapping[str, str]]) -> None:
+    """Add a sheet's prompts (task in the pool -> label -> text) to a project, within the caller's transaction.
 
-
-def store_sheet_prompts(session: Session, task: Task, prompts: Mapping[str, str]) -> None:
-    """Add a sheet's prompts (label -> text) to a task, within the caller's transaction.
-
-    Raises PromptError when the pool has no place for them.
+    Another sheet makes another prediction version, so that what Label Studio holds is replaced as a whole.
     """
-    if not hasattr(task, SHEETS):
-        raise PromptError("this pool keeps no prompts of sheets; it was made by a release that could not")
-    # A new mapping: a change within the old one would not be seen.
-    setattr(task, SHEETS, {**(getattr(task, SHEETS) or {}), **prompts})
-    session.add(task)
+    row = session.get_one(Project, project.id)
+    for number, texts in prompts.items():
+        task = session.get_one(Task, number)
+        # A new mapping: a change within the old one would not be seen.
+        task.sheet_prompts = {**(task.sheet_prompts or {}), **texts}
+        set_prompts(session, row, task)
     session.flush()
+    note_sheet(session, row)
 
 
 def too_long(texts: Iterable[str], spec: BackboneSpec, vocabulary: Path) -> list[str]:

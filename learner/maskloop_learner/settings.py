@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from maskloop_learner.hosts import Hosts
 
 CORES = os.cpu_count() or 1
 Threads = Annotated[int, Field(ge=1, le=1024)]
@@ -77,6 +79,11 @@ class Settings(BaseSettings):
         100.0, gt=0, description="Larger images are refused with a reason, before they are decoded."
     )
     max_image_megabytes: float = Field(512.0, gt=0, description="Larger image files are refused with a reason.")
+    image_hosts: str | None = Field(
+        None,
+        description="Image servers inside the network that tasks may name, comma separated `host` (ports 80 and 443) "
+        "or `host:port`, e.g. `minio:9000,pacs.hospital.lan`; they are asked without a token. Others are refused.",
+    )
     predict_deadline: float = Field(
         60.0,
         gt=0,
@@ -133,6 +140,17 @@ class Settings(BaseSettings):
         description="Path of the `label-studio` program of its own virtual environment, for `maskloop demo`.",
     )
     label_studio_port: int = Field(8080, ge=1, le=65535, description="Port of the demo's Label Studio.")
+
+    @field_validator("image_hosts")
+    @classmethod
+    def _check_hosts(cls, text: str | None) -> str | None:
+        Hosts.parse(text or "")
+        return text
+
+    @property
+    def named_image_hosts(self) -> Hosts:
+        """The image servers inside the network that may be read."""
+        return Hosts.parse(self.image_hosts or "")
 
     @property
     def resolved_database_url(self) -> str:

@@ -37,28 +37,38 @@ def training_queue(conn: redis.Redis) -> Queue:
     return Queue(TRAINING, connection=conn, job_class=MaskloopJob, serializer="json", default_timeout=ROUND_TIMEOUT)
 
 
-def score_job_id(version_id: str, image_digest: str, *, kind: str = "score") -> str:
+def score_job_id(version_id: str, image_digest: str, prompts: str = "", *, kind: str = "score") -> str:
     """The id of the job that predicts this image with this version. ValueError for what RQ cannot have in an id."""
-    job_id = f"{kind}-{version_id}-{image_digest[:_DIGEST_CHARS]}"
+    job_id = "-".join(filter(None, (kind, version_id, image_digest[:_DIGEST_CHARS], prompts)))
     if not _SAFE.fullmatch(job_id):
-        raise ValueError(f"version {version_id!r} or digest {image_digest!r} has characters beyond A-Z a-z 0-9 _ -")
+        raise ValueError(
+            f"version {version_id!r}, digest {image_digest!r} or {prompts!r} has characters beyond A-Z a-z 0-9 _ -"
+        )
     return job_id
 
 
 def enqueue_score(
-    conn: redis.Redis, version_id: str, image_digest: str, *, deadline: float | None = None, front: bool = False
+    conn: redis.Redis,
+    version_id: str,
+    image_digest: str,
+    prompts: str = "",
+    *,
+    deadline: float | None = None,
+    front: bool = False,
 ) -> bool:
     """Ask for one prediction; return whether it is newly queued (False: it was queued, running or failed just now).
+
+    `prompts` names what is asked of the image, see `Task.prompt_digest`.
 
     `deadline` is Unix time in seconds: later than that the job is dropped. `front` puts it, or the job that is
     queued already, before all others, and tries again at once what has failed.
     """
-    queue, job_id = gpu_queue(conn), score_job_id(version_id, image_digest)
+    queue, job_id = gpu_queue(conn), score_job_id(version_id, image_digest, prompts)
     for _ in range(2):
         try:
             queue.enqueue_call(
                 "maskloop_queue.jobs.score_image",
-                args=(version_id, image_digest, deadline),
+                args=(version_id, image_digest, deadline, prompts),
                 job_id=job_id,
                 unique=True,
                 at_front=front,
@@ -78,13 +88,13 @@ def enqueue_score(
     return False
 
 
-def enqueue_rank(conn: redis.Redis, version_id: str, image_digest: str) -> bool:
+def enqueue_rank(conn: redis.Redis, version_id: str, image_digest: str, prompts: str = "") -> bool:
     """Ask for one rank; return whether it is newly queued (False: it was queued, running or failed just now)."""
     try:
         gpu_queue(conn).enqueue_call(
             "maskloop_queue.jobs.rank_image",
-            args=(version_id, image_digest),
-            job_id=score_job_id(version_id, image_digest, kind="rank"),
+            args=(version_id, image_digest, prompts),
+            job_id=score_job_id(version_id, image_digest, prompts, kind="rank"),
             unique=True,
             result_ttl=0,
             failure_ttl=SCORE_FAILURE_TTL,

@@ -9,7 +9,18 @@ from pydantic import ValidationError
 from redis import RedisError
 from sqlalchemy.exc import OperationalError
 
-from maskloop_backend.cli import bench, demo, evaluating, models, processes, projects, prompts, ranking, status
+from maskloop_backend.cli import (
+    bench,
+    demo,
+    evaluating,
+    label_config,
+    models,
+    processes,
+    projects,
+    prompts,
+    ranking,
+    status,
+)
 from maskloop_backend.cli.errors import EXPECTED
 
 app = typer.Typer(
@@ -19,7 +30,19 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (processes, demo, projects, prompts, ranking, models, evaluating, bench, status):
+MODULES = (
+    processes,
+    demo,
+    projects,
+    label_config,
+    prompts,
+    ranking,
+    models,
+    evaluating,
+    bench,
+    status,
+)
+for module in MODULES:
     module.register(app)
 
 

@@ -19,7 +19,6 @@ from maskloop_backend.prompting import (
     PromptError,
     Survey,
     change_template,
-    keeps_sheets,
     store_sheet_prompts,
     store_templates,
     survey_prompts,
@@ -29,7 +28,7 @@ from maskloop_backend.prompting import (
 from maskloop_learner.data.sheets import Sheet, SheetError, describe_twin, read_sheet
 from maskloop_learner.model.backbones import find_backbone
 from maskloop_learner.pool.events import record
-from maskloop_learner.pool.schema import Project, Task
+from maskloop_learner.pool.schema import Project
 from maskloop_learner.prompts.location import find_location
 from maskloop_learner.prompts.matching import Matches, match_rows, task_names
 from maskloop_learner.prompts.rules import (
@@ -153,11 +152,8 @@ def sheet(
         found = match_rows(table.rows, {task.id: task_names(task.url, task.data) for task in tasks.values()})
         texts = {task: row.prompt for task, row in found.rows.items() if row.prompt}
         if not dry_run and texts:
-            if not keeps_sheets():
-                raise PromptError("this pool keeps no prompts of sheets; try --dry-run")
             with pool.write() as session:
-                for task, text in texts.items():
-                    store_sheet_prompts(session, session.get_one(Task, task), {wanted: text})
+                store_sheet_prompts(session, chosen, {task: {wanted: text} for task, text in texts.items()})
                 about = {"file": file.name, "label": wanted, "tasks": len(texts)}
                 record(session, "prompts.imported", project_id=chosen.id, data=about)
     told = describe_sheet(table, found, {task: tasks[task].ls_id for task in tasks}, wanted)
