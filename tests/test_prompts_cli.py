@@ -11,11 +11,8 @@ from sqlalchemy import select
 from workbook import write_prompts
 
 from maskloop_backend.cli import main
-from maskloop_backend.prompting import (
-    count_tokens,
-    store_sheet_prompts,
-    too_long,
-)
+from maskloop_backend.labelstudio.controls import Control, Interface
+from maskloop_backend.prompting import count_tokens, store_sheet_prompts, too_long
 from maskloop_learner.model.backbones import BACKBONES
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Event, Project, Task
@@ -165,15 +162,20 @@ def test_a_sheet_is_told_before_it_is_taken(command: Command, project: int, tmp_
 
 
 def test_a_sheet_is_taken_over(command: Command, project: int, tmp_path: Path, pool: Pool) -> None:
-    """Prompts are kept with the tasks, beside those of other labels, and are shown with their source."""
+    """Prompts are kept with the tasks, beside those of other labels; what is asked follows at once."""
     file = str(write_sheet(tmp_path))
     for label in ("Cyst", "Tumor"):
         code, out, _ = command("sheet", file, "--label", label, "--json")
         assert (code, json.loads(out)["stored"]) == (0, 2)
     with pool.read() as session:
-        kept = [getattr(task, "sheet_prompts", None) for task in session.scalars(select(Task).order_by(Task.ls_id))]
+        tasks = session.scalars(select(Task).order_by(Task.ls_id)).all()
+        assert session.get_one(Project, project).sheet_digest
     text = "One small tumor at the center"
-    assert kept == [{"Tumor": text, "Cyst": text}, {"Tumor": "Tumor visible.", "Cyst": "Tumor visible."}, {}]
+    both = {"Tumor": "Tumor visible.", "Cyst": "Tumor visible."}
+    assert [task.sheet_prompts for task in tasks] == [{"Tumor": text, "Cyst": text}, both, {}]
+    assert [bool(task.prompt_digest) for task in tasks] == [True, True, False]
+    asked = tasks[0].prompts["Tumor"]
+    assert (asked["text"], asked["source"], asked["located"], asked["plain"]) == (text, "sheet", True, "tumor")
     tumor = json.loads(command("show", "--json")[1])[0]
     assert tumor["sources"] == {"sheet": 2, "default": 1}
     assert [each["task"] for each in tumor["located"]] == [1]
@@ -195,6 +197,21 @@ def test_what_was_typed_counts_for_more_than_a_sheet(project: int, pool: Pool) -
         assert asked[1] == {"Tumor": "Tumor visible.", "Cyst": "Cyst visible."}
         assert (asked[2], third.prompt_digest) == ({}, "")
         assert len({task.prompt_digest for task in (first, second, third)}) == 3
+
+
+def test_a_sheet_is_for_images_on_which_its_label_is_drawn(command: Command, pool: Pool, tmp_path: Path) -> None:
+    """Of a task with two images, the one with the label."""
+    tags = (Control("brush", "a", "left", "left", ("Tumor",)), Control("brush", "b", "right", "right", ("Cyst",)))
+    made = add_project(pool, labels=("Tumor", "Cyst"))
+    with pool.write() as session:
+        session.get_one(Project, made).control = Interface(tags).as_json()
+    for part in ("left", "right"):
+        add_task(pool, made, 1, part=part)
+    told = json.loads(command("sheet", str(write_sheet(tmp_path)), "--label", "Cyst", "--json")[1])
+    assert (told["stored"], told["no row"]) == (1, [])
+    with pool.read() as session:
+        kept = {task.part: task.sheet_prompts for task in session.scalars(select(Task))}
+    assert kept == {"left": {}, "right": {"Cyst": "One small tumor at the center"}}
 
 
 def test_only_long_prompts_are_counted(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from maskloop_backend.prompting import (
 from maskloop_learner.data.sheets import Sheet, SheetError, describe_twin, read_sheet
 from maskloop_learner.model.backbones import find_backbone
 from maskloop_learner.pool.events import record
+from maskloop_learner.pool.prompting import labels_on
 from maskloop_learner.pool.schema import Project
 from maskloop_learner.prompts.location import find_location
 from maskloop_learner.prompts.matching import Matches, match_rows, task_names
@@ -148,7 +149,7 @@ def sheet(
     with plain_errors():
         table = read_sheet(file)
         with pool.read() as session:
-            tasks = {task.id: task for task in tasks_of(session, chosen.id)}
+            tasks = {x.id: x for x in tasks_of(session, chosen.id) if wanted in labels_on(chosen, x.part)}
         found = match_rows(table.rows, {task.id: task_names(task.url, task.data) for task in tasks.values()})
         texts = {task: row.prompt for task, row in found.rows.items() if row.prompt}
         if not dry_run and texts:
