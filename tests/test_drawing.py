@@ -5,7 +5,7 @@ import pytest
 from drawing import KINDS, MaskKind, iou
 from scans import SHOWN, smooth_mask
 
-from maskloop_backend.masks.regions import to_regions
+from maskloop_backend.masks.rle import encode_rle
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -21,11 +21,8 @@ def test_a_drawn_region_is_read_as_it_was_drawn(kind: MaskKind, seed: int) -> No
 
 def test_the_products_brush_is_read_by_other_code() -> None:
     """Every pixel, through label-studio-sdk."""
-    masks = {"Tumor": smooth_mask(1, 136, 200), "Organ": smooth_mask(2, 136, 200)}
-    regions = to_regions(masks, from_name="tag", to_name="image", region_prefix="r")
-    found = KINDS["brush"].masks(regions)
-    assert found.keys() == masks.keys()
-    assert all(np.array_equal(found[label], mask) for label, mask in masks.items())
+    mask = smooth_mask(1, 136, 200)
+    assert np.array_equal(KINDS["brush"].read({"rle": encode_rle(mask)}, 136, 200), mask)
 
 
 def test_a_polygon_is_filled_at_the_centres_of_pixels() -> None:
