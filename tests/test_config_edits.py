@@ -103,7 +103,7 @@ def test_labels_that_stay_keep_their_masks(cell: Cell) -> None:
     assert project(cell).prompts == {"Tumor": "a tumor", "Organ": "organ", "Cyst": "cyst"}
     version = serve_again(cell)
     assert version != before["model_version"]
-    rows = cell.bench.label_studio.api("GET", "/api/predictions/", params={"task": first.ls_id}).json()
+    rows = cell.places.label_studio.api("GET", "/api/predictions/", params={"task": first.ls_id}).json()
     (shown,) = [row for row in rows if row["model_version"] == version]
     assert [region["value"]["brushlabels"] for region in shown["result"]] == [["Tumor"]]
     tumor = next(region for region in before["result"] if region["value"]["brushlabels"] == ["Tumor"])
@@ -131,7 +131,7 @@ def test_another_tag_has_the_same_masks_drawn_with_it(cell: Cell) -> None:
     assert events(cell) == [["tag 'tag' is bitmask on 'image' now, before brush"]]
     version = serve_again(cell)
     assert version != before
-    rows = cell.bench.label_studio.api("GET", "/api/predictions/", params={"task": first.ls_id}).json()
+    rows = cell.places.label_studio.api("GET", "/api/predictions/", params={"task": first.ls_id}).json()
     (shown,) = [row for row in rows if row["model_version"] == version]
     assert {region["type"] for region in shown["result"]} == {"bitmasklabels"}
 

@@ -270,6 +270,7 @@ def test_a_bad_label_config_is_an_error_of_the_request_alone(servers: dict[str, 
 
 def test_an_object_that_is_kept_is_made_again_when_its_state_changed(servers: dict[str, MLClient]) -> None:
     server = servers["Kept"]
+
     def predict() -> Any:
         return notes(server.post("/predict", ask(85)))[0]
 
