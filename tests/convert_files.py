@@ -82,5 +82,3 @@ def save_pages(path: Path, pages: list[Image.Image], **options: Any) -> Path:
     """Write a TIFF of several pages."""
     pages[0].save(path, "TIFF", save_all=True, append_images=pages[1:], **options)
     return path
-
-

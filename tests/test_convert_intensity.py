@@ -22,7 +22,7 @@ from maskloop_learner.convert.intensity import (
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
 @pytest.mark.parametrize(("centre", "width"), [(2048.0, 4096.0), (2048.0, 1.0), (0.0, 100.0), (40.5, 350.25)])
 def test_windows_are_pydicoms(function: Function, centre: float, width: float) -> None:
-    values = np.arange(-1000, 5000, 0.5)
+    values = np.arange(-2000, 10_000).astype(np.float64) / 2
     told = Dataset()
     told.PhotometricInterpretation, told.BitsStored, told.PixelRepresentation = "MONOCHROME2", 12, 0
     told.WindowCenter, told.WindowWidth, told.VOILUTFunction = centre, width, function
@@ -70,7 +70,11 @@ def test_extremes_stay_in_range() -> None:
     shown = Range(-1e308, 1e308).apply(np.array([-1e308, 0, 1e308, np.inf, -np.inf, np.nan]))
     assert to_bytes(shown).tolist() == [0, 128, 255, 255, 0, 0]
     assert to_bytes(Range(3, 3).apply(np.array([2.0, 3, 4, np.nan]))).tolist() == [0, 0, 0, 0]
-    assert to_bytes(Window(centre=0, width=1, function="LINEAR").apply(np.array([np.nan, -1, 0.5]))).tolist() == [0, 0, 255]
+    assert to_bytes(Window(centre=0, width=1, function="LINEAR").apply(np.array([np.nan, -1, 0.5]))).tolist() == [
+        0,
+        0,
+        255,
+    ]
 
 
 def test_samples_are_the_same_every_time() -> None:

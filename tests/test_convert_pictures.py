@@ -162,6 +162,10 @@ def test_converting_loads_neither_torch_nor_readers_that_are_not_needed() -> Non
         "print([name for name in ('torch', 'pydicom', 'nibabel') if name in sys.modules])"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT / "learner")}
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(ROOT / "learner")},
     )
     assert done.stdout.strip() == "[]"
