@@ -22,7 +22,7 @@ from maskloop_learner.convert.intensity import (
 @pytest.mark.parametrize("function", ["LINEAR", "LINEAR_EXACT", "SIGMOID"])
 @pytest.mark.parametrize(("centre", "width"), [(2048.0, 4096.0), (2048.0, 1.0), (0.0, 100.0), (40.5, 350.25)])
 def test_windows_are_pydicoms(function: Function, centre: float, width: float) -> None:
-    values = np.arange(-1000, 5000, 0.5)
+    values = np.arange(-2000, 10_000).astype(np.float64) / 2
     told = Dataset()
     told.PhotometricInterpretation, told.BitsStored, told.PixelRepresentation = "MONOCHROME2", 12, 0
     told.WindowCenter, told.WindowWidth, told.VOILUTFunction = centre, width, function
