@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BOOT_SECONDS = 240.0
+BOOT_SECONDS = 420.0
 OPEN_NETWORK = {"USE_DEFAULT_BANNED_SUBNETS": "false", "USER_ADDITIONAL_BANNED_SUBNETS": "169.254.0.0/16"}
 
 

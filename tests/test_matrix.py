@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 from drawing import KINDS
-from matrix_fixture import SHOWN, Bench, Cell, assert_same
+from matrix_fixture import Bench, Cell, assert_same
+from scans import SHOWN
 
 from maskloop_backend.labelstudio import config
 
@@ -68,12 +69,12 @@ def test_a_presigned_redirect_to_a_host_that_is_not_named_is_refused(bench: Benc
 def test_what_a_storage_lacks_is_said_with_its_address(bench: Bench) -> None:
     """A file that is gone from the bucket, and an address of a bucket that the project has no storage for."""
     cell = Cell(bench, "brush", "s3-presign", "pat")
-    bench.s3.client.delete_object(Bucket=cell.name, Key="scans/slice-2.png")
+    bench.places.s3.client.delete_object(Bucket=cell.name, Key="scans/slice-2.png")
     cell.client.import_tasks(cell.ls_id, [{"data": {"image": "s3://another-bucket/x.png"}}])
     cell.pull()
     errors = {task.url: task.error or "" for task in cell.tasks() if task.state == "failed"}
     assert errors.keys() == {f"s3://{cell.name}/scans/slice-2.png", "s3://another-bucket/x.png"}
-    assert f"{bench.s3.url}/{cell.name}/scans/slice-2.png?...: answered with status 404" in str(errors)
+    assert f"{bench.places.s3.url}/{cell.name}/scans/slice-2.png?...: answered with status 404" in str(errors)
     assert "No storage of the project" in errors["s3://another-bucket/x.png"]
     cell.close()
 

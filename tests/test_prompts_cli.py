@@ -12,7 +12,7 @@ from workbook import write_prompts
 
 from maskloop_backend.cli import main
 from maskloop_backend.labelstudio.controls import Control, Interface
-from maskloop_backend.prompting import count_tokens, too_long
+from maskloop_backend.prompting import count_tokens, store_sheet_prompts, too_long
 from maskloop_learner.model.backbones import BACKBONES
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Event, Project, Task
@@ -179,6 +179,24 @@ def test_a_sheet_is_taken_over(command: Command, project: int, tmp_path: Path, p
     tumor = json.loads(command("show", "--json")[1])[0]
     assert tumor["sources"] == {"sheet": 2, "default": 1}
     assert [each["task"] for each in tumor["located"]] == [1]
+
+
+def test_what_was_typed_counts_for_more_than_a_sheet(project: int, pool: Pool) -> None:
+    """A sheet makes another prediction version and changes what its tasks are asked; typed words stay."""
+    with pool.write() as session:
+        row = session.get_one(Project, project)
+        first, second, third = session.scalars(select(Task).order_by(Task.ls_id))
+        first.typed_prompts = {"Cyst": "a round cyst"}
+        store_sheet_prompts(session, row, {task.id: {"Cyst": "Cyst visible."} for task in (first, second)})
+        assert row.sheet_digest
+        before = row.sheet_digest
+        store_sheet_prompts(session, row, {second.id: {"Tumor": "Tumor visible."}})
+        assert row.sheet_digest != before
+        asked = [{label: told["text"] for label, told in task.prompts.items()} for task in (first, second, third)]
+        assert asked[0]["Cyst"] == "a round cyst"
+        assert asked[1] == {"Tumor": "Tumor visible.", "Cyst": "Cyst visible."}
+        assert (asked[2], third.prompt_digest) == ({}, "")
+        assert len({task.prompt_digest for task in (first, second, third)}) == 3
 
 
 def test_a_sheet_is_for_images_on_which_its_label_is_drawn(command: Command, pool: Pool, tmp_path: Path) -> None:

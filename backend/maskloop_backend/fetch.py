@@ -15,18 +15,13 @@ from ssl import SSLContext, create_default_context
 import httpcore
 
 from maskloop_backend.addresses import AddressRefused, GuardedNetwork, Trust
-from maskloop_backend.cloud import is_signed, looks_like_label_studio
 from maskloop_backend.origins import FetchError, Target, first_target, next_target, split_url
+from maskloop_backend.refusals import address_refused, check_status
 from maskloop_learner.hosts import Hosts
 
 __all__ = ["FetchError", "fetch_image"]
 
 MAX_REDIRECTS = 5
-OTHER_NAME = (
-    "If this is the connected Label Studio under another name, run `maskloop connect --url` with that name, or set "
-    "LABEL_STUDIO_HOST in Label Studio's environment to the one that is connected."
-)
-RETRIED = (401, 403, 408, 424, 425, 429)
 
 
 def fetch_image(
@@ -83,11 +78,10 @@ def _get(
             fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
             if response.status in (301, 302, 303, 307, 308) and fields.get("location"):
                 return _text(fields["location"])
-            _check_status(target, response.status)
+            check_status(target, response.status)
             return _body(target, fields, response.iter_stream(), max_bytes)
     except AddressRefused as error:
-        # Tried again: it is cured by a setting, a name server or Label Studio's own address.
-        raise FetchError(target.shown, str(error), _refusal_fix(target, trust), retry=True) from error
+        raise address_refused(target, str(error), trust) from error
     except httpcore.TimeoutException as error:
         raise FetchError(
             target.shown, f"no complete answer within {timeout:g} s", "Check the server and the network.", retry=True
@@ -99,47 +93,6 @@ def _get(
             "Check that the server is up and that its name and certificate are right.",
             retry=True,
         ) from error
-
-
-def _refusal_fix(target: Target, trust: Trust) -> str:
-    if trust == "named":
-        return "A host of MASKLOOP_IMAGE_HOSTS may be private or loopback, but no such address: correct its name."
-    if looks_like_label_studio(target.path):
-        return OTHER_NAME
-    return (
-        f"If {target.netloc} is an image server of yours, name it in MASKLOOP_IMAGE_HOSTS and start Maskloop again; "
-        "else upload the image to Label Studio or give the task a public address."
-    )
-
-
-def _check_status(target: Target, status: int) -> None:
-    if status == 200:
-        return
-    signed = not target.inside and is_signed(target.query)
-    # A signature that has run out is 403 with S3 and Azure and 400 with Google; the next one is fresh. A storage
-    # that Label Studio lacks can be added to the project.
-    again = status in RETRIED or status >= 500 or (signed and status == 400)
-    again = again or (target.asked_for is not None and status == 404)
-    raise FetchError(target.shown, f"answered with status {status}", _status_fix(target, status, signed), retry=again)
-
-
-def _status_fix(target: Target, status: int, signed: bool) -> str:
-    if target.inside and status in (401, 403):
-        return "Label Studio refuses the token: run `maskloop connect` with a valid one."
-    if target.asked_for is not None and status == 404:
-        return "No storage of the project in Label Studio holds it, or the task is gone: see the Cloud Storage there."
-    if target.asked_for is not None and status == 424:
-        return "Label Studio cannot read it from its storage: check that the file is there, and the storage's keys."
-    if signed and status in (400, 401, 403):
-        return (
-            "The storage refuses what Label Studio signed: check that the file is there, the storage's keys, the "
-            "lifetime of its pre-signed URLs, and the clocks of both machines."
-        )
-    if not target.inside and status in (401, 403, 404) and looks_like_label_studio(target.path):
-        return OTHER_NAME
-    if status in (401, 403):
-        return "The server of the image asks for a permission that Maskloop does not have."
-    return "Check the task's image address."
 
 
 def _body(target: Target, fields: dict[str, str], chunks: Iterable[bytes], max_bytes: int) -> bytes:

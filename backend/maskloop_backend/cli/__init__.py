@@ -19,6 +19,7 @@ from maskloop_backend.cli import (
     projects,
     prompts,
     ranking,
+    serving,
     status,
 )
 from maskloop_backend.cli.errors import EXPECTED
@@ -40,6 +41,7 @@ MODULES = (
     models,
     evaluating,
     bench,
+    serving,
     status,
 )
 for module in MODULES:

@@ -119,7 +119,7 @@ def _refuse_bare(tags: Iterable[Tag], masks: list[Tag]) -> None:
             title, instead = BARE[tag.kind]
             raise ConfigError(
                 f"{title} {tag.get('name')!r} has its labels in a tag of their own, and Label Studio then keeps "
-                f"mask and label apart. Use {instead} with the labels in it."
+                f"mask and label apart. Take it away, and put its labels into {instead}."
             )
 
 

@@ -117,7 +117,9 @@ def _concerns(region: Mapping[str, Any], images: Mapping[str, str]) -> bool:
     type_, from_name = region.get("type"), region.get("from_name")
     if not isinstance(type_, str) or not isinstance(from_name, str) or type_ not in _KINDS or from_name not in images:
         return False
-    return bool(region.get("to_name") == images[from_name])
+    if not isinstance(region.get("to_name"), str):
+        raise RegionError(f"region {region.get('id')!r}: names no image (to_name); delete it and draw it again")
+    return bool(region["to_name"] == images[from_name])
 
 
 def _read_labels(drawn: Any, known: Mapping[str, Mask], where: str, name: str) -> list[str]:
