@@ -44,19 +44,21 @@ def follow_settings(pool: Pool, project_id: int, settings: Settings) -> str | No
         return refresh_version(session, session.get_one(Project, project_id), settings)
 
 
-def enqueue_missing(pool: Pool, conn: redis.Redis, project_id: int) -> int:
-    """Enqueue predictions that the current version lacks; return how many images lack one (at most JOBS_AHEAD).
+def enqueue_missing(pool: Pool, conn: redis.Redis, project_id: int, *, limit: int | None = None) -> int:
+    """Enqueue predictions that the current version lacks; return how many images lack one (at most `limit`;
+    None: JOBS_AHEAD).
 
     Where the version ranks with fewer samples than it draws masks with, ranks and masks take turns: the whole order
     is known long before the last mask, and the masks are drawn in that order.
     """
+    limit = JOBS_AHEAD if limit is None else limit
     with pool.read() as session:
         version = current_version(session, project_id)
         if version is None:
             return 0
-        digests = unscored_digests(session, project_id, version, limit=JOBS_AHEAD)
+        digests = unscored_digests(session, project_id, version, limit=limit)
         ahead = ranks_apart(session.get_one(PredictionVersion, version).config)
-        unranked = unranked_digests(session, project_id, version, limit=JOBS_AHEAD) if ahead else []
+        unranked = unranked_digests(session, project_id, version, limit=limit) if ahead else []
     for digest, unplaced in zip_longest(digests, unranked):
         if unplaced is not None:
             enqueue_rank(conn, version, unplaced)
