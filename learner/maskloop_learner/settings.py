@@ -58,6 +58,11 @@ class Settings(BaseSettings):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "fp32", description="Precision of matrix products: fp32, bf16, or auto: bf16 where the hardware is made for it."
     )
+    warm_models_mb: int = Field(
+        2048,
+        ge=0,
+        description="Memory for models that a GPU worker keeps ready, in MB; the least recently used leave it first.",
+    )
     samples: int = Field(30, ge=1, le=1000, description="Monte-Carlo samples S per prediction.")
     cheap_ranking: bool = Field(
         True,

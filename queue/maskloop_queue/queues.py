@@ -23,8 +23,14 @@ RETRIES = 3
 """How often a job whose worker died is given to another."""
 _DIGEST_CHARS = 32
 _SAFE = re.compile(r"[A-Za-z0-9_-]+")
-# An image that a person waits for overtakes the others when it is queued already. Returns whether it was.
-_TO_FRONT = "if redis.call('LREM', KEYS[1], 0, ARGV[1]) > 0 then return redis.call('LPUSH', KEYS[1], ARGV[1]) end"
+# An image that a person waits for overtakes the others when it is queued already, and keeps its place when these
+# take turns (see `turns`). Returns whether it was.
+_TO_FRONT = """
+if redis.call('LREM', KEYS[1], 0, ARGV[1]) > 0 then
+  if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('HSET', KEYS[2], 'enqueue_at_front_on_retry', 1) end
+  return redis.call('LPUSH', KEYS[1], ARGV[1])
+end
+"""
 
 
 def gpu_queue(conn: redis.Redis) -> Queue:
@@ -77,7 +83,7 @@ def enqueue_score(
                 retry=Retry(max=RETRIES, enqueue_at_front=front),
             )
         except DuplicateJobError:
-            if not front or conn.eval(_TO_FRONT, 1, queue.key, job_id):
+            if not front or conn.eval(_TO_FRONT, 2, queue.key, MaskloopJob.key_for(job_id), job_id):
                 return False
             job = fetch(conn, job_id)
             if job is None or not (job.is_failed or job.is_stopped):

@@ -19,6 +19,7 @@ from maskloop_backend.labelstudio.tokens import TokenError
 from maskloop_backend.sync import work
 from maskloop_backend.sync.config import ConfigError, follow_config
 from maskloop_backend.sync.display import show_uncertainties
+from maskloop_backend.sync.fairness import enqueue_fairly
 from maskloop_backend.sync.pull import Puller
 from maskloop_backend.sync.push import Pusher
 from maskloop_backend.sync.retention import drop_old_predictions
@@ -109,7 +110,7 @@ class Sync:
             log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
         try:
             # Learning goes on when Label Studio is away, and serving when Redis is.
-            busy |= work.enqueue_missing(self.pool, self.conn, project.id) > 0
+            busy |= enqueue_fairly(self.pool, self.conn, project.id) > 0
             busy |= work.enqueue_rounds(self.pool, self.conn, project.id, self.settings)
         except (redis.RedisError, ValkeyError) as error:
             log.warning("project %d: nothing can be enqueued: %s", project.ls_id, error)

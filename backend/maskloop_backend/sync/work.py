@@ -56,19 +56,21 @@ def follow_prompts(pool: Pool, project_id: int) -> None:
     log.info("project %d: %d images are asked another thing than before", project_id, changed)
 
 
-def enqueue_missing(pool: Pool, conn: redis.Redis, project_id: int) -> int:
-    """Enqueue predictions that the current version lacks; return how many images lack one (at most JOBS_AHEAD).
+def enqueue_missing(pool: Pool, conn: redis.Redis, project_id: int, *, limit: int | None = None) -> int:
+    """Enqueue predictions that the current version lacks; return how many images lack one (at most `limit`;
+    None: JOBS_AHEAD).
 
     Where the version ranks with fewer samples than it draws masks with, ranks and masks take turns: the whole order
     is known long before the last mask, and the masks are drawn in that order.
     """
+    limit = JOBS_AHEAD if limit is None else limit
     with pool.read() as session:
         version = current_version(session, project_id)
         if version is None:
             return 0
-        missing = unscored(session, project_id, version, limit=JOBS_AHEAD)
+        missing = unscored(session, project_id, version, limit=limit)
         ahead = ranks_apart(session.get_one(PredictionVersion, version).config)
-        unplaced = unranked(session, project_id, version, limit=JOBS_AHEAD) if ahead else []
+        unplaced = unranked(session, project_id, version, limit=limit) if ahead else []
     for undrawn, first in zip_longest(missing, unplaced):
         if first is not None:
             enqueue_rank(conn, version, *first)
