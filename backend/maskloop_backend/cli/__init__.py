@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from redis import RedisError
 from sqlalchemy.exc import OperationalError
 
-from maskloop_backend.cli import bench, demo, evaluating, models, processes, projects, ranking, status
+from maskloop_backend.cli import bench, demo, evaluating, models, processes, projects, ranking, status, transfer
 from maskloop_backend.cli.errors import EXPECTED
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (processes, demo, projects, ranking, models, evaluating, bench, status):
+for module in (processes, demo, projects, ranking, models, evaluating, bench, transfer, status):
     module.register(app)
 
 

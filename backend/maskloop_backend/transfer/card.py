@@ -35,12 +35,18 @@ def write_card(folder: Folder, facts: Facts, counts: Mapping[str, int]) -> None:
     lines = [*head, "---", "", f"# {facts.title or f'Project {facts.project}'}", ""]
     lines += [f"Masks drawn by people in Label Studio, project {facts.project}, exported by Maskloop.", ""]
     lines += ["| Split | Images |", "|---|---|", *(f"| {split} | {count} |" for split, count in counts.items()), ""]
-    frozen = "Images of `validation` were never learnt from." if facts.frozen else "No split was fixed yet: all is `train`."
+    frozen = (
+        "Images of `validation` were never learnt from." if facts.frozen else "No split was fixed yet: all is `train`."
+    )
     lines += [frozen, "", "| Label | Prompt |", "|---|---|"]
     lines += [f"| {_cell(label)} | {_cell(facts.prompts.get(label, ''))} |" for label in facts.labels]
     lines += ["", "| Column | Type | |", "|---|---|---|"]
     lines += [f"| `{name}` | {kind} | {what} |" for name, (kind, what) in FEATURES.items()]
-    lines += ["", "`manifest.json` has the origin, version and digests of every image and mask; check the files with", ""]
+    lines += [
+        "",
+        "`manifest.json` has the origin, version and digests of every image and mask; check the files with",
+        "",
+    ]
     lines += ["```", "sha256sum -c checksums.sha256", "```", "", "Load it with", ""]
     lines += ["```python", "from datasets import load_dataset", "", 'load_dataset("path/to/this/folder")', "```", ""]
     folder.write("README.md", "\n".join(lines).encode())

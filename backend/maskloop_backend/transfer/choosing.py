@@ -85,7 +85,9 @@ def _images(source: Path) -> Source:
     if source.is_file():
         return Source(source.name, [Entry(source.name, source)])
     files, skipped = list_files(source)
-    return Source(f"{source.name} (images)", [Entry(relative_name(path, source), path) for path in files], skipped=skipped)
+    return Source(
+        f"{source.name} (images)", [Entry(relative_name(path, source), path) for path in files], skipped=skipped
+    )
 
 
 def _one_label(interface: Interface, naming: Naming) -> str:

@@ -51,7 +51,9 @@ def find_coco(folder: Path, annotations: Path, *, interface: Interface, complete
     entries: list[Entry] = []
     refused: list[tuple[str, str]] = []
     seen: set[Any] = set()
-    for row in _rows(data, "images", annotations):
+    images = _rows(data, "images", annotations)
+    listed = {_hashable(row.get("id")) for row in images}
+    for row in images:
         name, number = row.get("file_name"), _hashable(row.get("id"))
         shown = str(name or f"image {number!r}")
         path = _find(folder, name)
@@ -65,10 +67,8 @@ def find_coco(folder: Path, annotations: Path, *, interface: Interface, complete
             known = bool(rows) or complete or row.get(LABELLED) is True
             size = (row.get("width"), row.get("height"))
             entries.append(Entry(shown, path, Drawn(rows, names, size, known)))
-    refused += [(f"image {number!r}", "has annotations, but no row in images") for number in drawn.keys() - seen - {
-        _hashable(row.get("id")) for row in _rows(data, "images", annotations)
-    }]
-    return Source(f"{annotations.name} (COCO)", entries, labels, refused)
+    refused += [(f"image {number!r}", "has annotations, but no row in images") for number in drawn.keys() - listed]
+    return Source(f"{annotations.name} (COCO)", entries, refused)
 
 
 @dataclass(frozen=True)

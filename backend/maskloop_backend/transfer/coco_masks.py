@@ -104,8 +104,8 @@ def _fill(parts: list[Any], width: int, height: int) -> Mask:
             points = np.array(part, dtype=np.float64).reshape(-1, 2)
         except (TypeError, ValueError) as error:
             raise Refused("a part of its polygon has something else than numbers") from error
-        reach = np.array([width, height]) * FAR
-        if not np.isfinite(points).all() or (points < -reach).any() or (points > reach + [width, height]).any():
+        size = np.array([width, height])
+        if not np.isfinite(points).all() or (points < -FAR * size).any() or (points > (1 + FAR) * size).any():
             raise Refused("a part of its polygon lies far outside the image")
         # pycocotools takes a list of four numbers for a box, so six are the least.
         rings.append(points.ravel().tolist())

@@ -3,13 +3,14 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from maskloop_backend.transfer import Refused
+from maskloop_backend.transfer import Refused, WrongCall
 from maskloop_learner.convert.convert import convert_file
 from maskloop_learner.convert.kinds import sniff_kind
-from maskloop_learner.convert.options import ConvertError, ConvertOptions
+from maskloop_learner.convert.options import Axis, ConvertError, ConvertOptions
 from maskloop_learner.pool.masks import Mask
+from maskloop_learner.settings import Settings
 
 Options = ConvertOptions
 PLACE = ("axis", "volume", "frame")
@@ -78,3 +79,23 @@ def volume_masks(
             yield masks
     except ConvertError as error:
         raise Refused(str(error)) from error
+
+
+def read_options(settings: Settings, *, window: str | None, axis: str, every: int, strip: bool) -> Options:
+    """--window, --axis, --every and --strip as typed. Raises WrongCall."""
+    try:
+        edges = None if window is None else tuple(float(part) for part in window.split(","))
+        if edges is not None and len(edges) != 2:
+            raise ValueError
+    except ValueError as error:
+        raise WrongCall(f"--window must be centre and width, as 40,400; got {window!r}") from error
+    try:
+        return ConvertOptions(
+            window=edges,
+            axis=cast(Axis, axis),
+            every=every,
+            strip=strip,
+            max_megapixels=settings.max_image_megapixels,
+        )
+    except ConvertError as error:
+        raise WrongCall(str(error)) from error

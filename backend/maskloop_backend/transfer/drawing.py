@@ -27,9 +27,7 @@ def kept_interface(control: Mapping[str, Any]) -> Interface:
 def draw(masks: Mapping[str, Mask], interface: Interface, *, prefix: str, by_hand: bool) -> list[dict[str, Any]]:
     """Regions of masks (label -> bool H x W at the image's size); `by_hand`: as an annotator's, not a prediction's."""
     (control,) = interface.controls
-    drawn = regions.to_regions(
-        masks, from_name=control.from_name, to_name=control.to_name, region_prefix=prefix
-    )
+    drawn = regions.to_regions(masks, from_name=control.from_name, to_name=control.to_name, region_prefix=prefix)
     return [{**region, "origin": "manual"} for region in drawn] if by_hand else drawn
 
 

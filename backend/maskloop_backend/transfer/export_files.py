@@ -29,7 +29,7 @@ class Spool:
     """Rows of JSON kept on disk until the file that they belong into is written."""
 
     def __init__(self) -> None:
-        self._file: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")
+        self._file: IO[str] = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> Self:
         return self
@@ -51,8 +51,8 @@ def load_rows(labelled: Labelled, labels: Iterable[int], left: Left, on_row: Cal
     for row in labelled.rows(list(labels)):
         try:
             data, masks = labelled.image(row), dict(labelled.masks(row))
-            _check(row, data, masks)
-        except (StoreError, MaskError, ImageError) as error:
+            _check(row, masks)
+        except (StoreError, MaskError) as error:
             left.left_out.append((f"task {row.task}, {row.name}", str(error)))
         else:
             left.written += 1
@@ -93,7 +93,7 @@ def describe(row: Row, file: str, masks: Mapping[str, str] | None, folder: Folde
         "width": row.width,
         "height": row.height,
         "split": row.split,
-        "labels": [label for label in row.masks],
+        "labels": list(row.masks),
         "task": row.task,
         "annotation": row.annotation,
         "version": row.version,
@@ -138,8 +138,10 @@ def write_manifest(
         file.text("}\n")
 
 
-def _check(row: Row, data: bytes, masks: Mapping[str, Mask]) -> None:
+def _check(row: Row, masks: Mapping[str, Mask]) -> None:
     """Raises MaskError when a mask does not fit its image."""
     for label, mask in masks.items():
         if mask.shape != (row.height, row.width):
-            raise MaskError(f"the mask of {label} has {mask.shape[1]} x {mask.shape[0]} pixels, not {row.width} x {row.height}")
+            raise MaskError(
+                f"the mask of {label} has {mask.shape[1]} x {mask.shape[0]} pixels, not {row.width} x {row.height}"
+            )

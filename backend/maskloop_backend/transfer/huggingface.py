@@ -55,7 +55,7 @@ def find_folder(folder: Path, *, interface: Interface) -> Source:
             fields = {"split": path.parent.name} | ({"prompt": prompt} if isinstance(prompt, str) and prompt else {})
             entries.append(Entry(shown, image, Listed(tuple(zip(names, found, strict=True))), fields))
     check_labels(labels, interface, f"the labels of {folder.name}")
-    return Source(f"{folder.name} (image folder)", entries, tuple(labels), refused)
+    return Source(f"{folder.name} (image folder)", entries, refused)
 
 
 @dataclass(frozen=True)

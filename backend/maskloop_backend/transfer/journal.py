@@ -60,7 +60,9 @@ class Journal:
         except FileNotFoundError:
             return
         except (ValueError, KeyError, TypeError) as error:
-            raise TransferError(f"{self.path} is damaged ({error}); delete it a minute after the last import") from error
+            raise TransferError(
+                f"{self.path} is damaged ({error}); delete it a minute after the last import"
+            ) from error
         while set(keys) - known.tasks.keys() and time.time() < end:
             time.sleep(PERIOD)
             known.look_for(keys)

@@ -128,7 +128,9 @@ class Labelled:
                 newest[group(label)] = max(mark, newest.get(group(label), mark))
         if not newest:
             named = self.facts.title or self.facts.project
-            raise TransferError(f"project {named!r} has no label in the pool yet; submit some, and let `maskloop sync` run")
+            raise TransferError(
+                f"project {named!r} has no label in the pool yet; submit some, and let `maskloop sync` run"
+            )
         return [label for _, label, _ in sorted(newest.values(), key=lambda mark: (mark[2], mark[1]))]
 
     def _row(self, label: Label, task: Task, image: Image) -> Row:

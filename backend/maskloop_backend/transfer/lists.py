@@ -26,12 +26,16 @@ def find_addresses(path: Path, *, data_key: str) -> Source:
         table, header = _read_table(path, lines)
         column = next((name for name in (data_key, *ADDRESS_COLUMNS) if name in header), None)
         if column is None:
-            raise TransferError(f"{path}: has no column {data_key!r} (nor image, url, address), but {', '.join(header)}")
+            raise TransferError(
+                f"{path}: has no column {data_key!r} (nor image, url, address), but {', '.join(header)}"
+            )
         rows = [(row[column], {name: text for name, text in row.items() if name != column and text}) for row in table]
     entries = [Entry(address, None, fields=fields) for address, fields in rows if _is_address(address)]
     refused = [
-        (address or "a row without an address", "is no address that Label Studio can show; give http(s)://, s3://, "
-         "gs:// or /data/local-files/?d=...")
+        (
+            address or "a row without an address",
+            "is no address that Label Studio can show; give http(s)://, s3://, gs:// or /data/local-files/?d=...",
+        )
         for address, _ in rows
         if not _is_address(address)
     ]

@@ -41,10 +41,8 @@ def find_rows(root: Path, *, label: str) -> Source:
         part = dataset.read(split)
         for item in part.items:
             name = item.image.relative_to(root).as_posix()
-            entries.append(
-                Entry(name, item.image, Masked(item.mask, label), {"prompt": item.prompt, "split": split})
-            )
+            entries.append(Entry(name, item.image, Masked(item.mask, label), {"prompt": item.prompt, "split": split}))
         for finding in part.findings:
             told = (f"{finding.sheet}: {finding.name or 'a row'}", finding.message)
             (skipped if finding.kind in PASSED else refused).append(told)
-    return Source(f"{dataset.name} (MedCLIPSeg's layout)", entries, (label,), refused, skipped)
+    return Source(f"{dataset.name} (MedCLIPSeg's layout)", entries, refused, skipped)

@@ -2,7 +2,7 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +15,11 @@ from maskloop_backend.transfer.labels import Naming, missing_labels
 from maskloop_backend.transfer.names import find_label, safe_name, split_name
 from maskloop_backend.transfer.pictures import Picture, is_shown
 from maskloop_backend.transfer.rasters import read_bytes, read_mask, read_values
-from maskloop_backend.transfer.sources import Entry, Labelled, Source, list_files, relative_name
+from maskloop_backend.transfer.sources import Entry, Labelled, Source, list_files, relative_name, unlabelled
 from maskloop_learner.pool.masks import Mask
 
 MASK_ENDING = re.compile(r"[ _-](mask|seg|segmentation|gt)([ _-]?\d+)?$", re.IGNORECASE)
+FRAME_ENDING = re.compile(r"(.+)-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -34,39 +35,40 @@ class MaskFile:
 def find_pairs(images: Path, masks: Path, *, interface: Interface, naming: Naming, options: Options) -> Source:
     """The images of a folder with the masks of another (or of the same).
 
-    A mask is called like its image: in masks/LABEL/, or with _LABEL or _mask behind the name. Raises
-    TransferError for a folder that is no label, WrongCall when nothing tells the label.
+    A mask is called like its image: in masks/LABEL/, or with _LABEL or _mask behind the name; of a volume's
+    pictures with -NUMBER. Raises TransferError for a folder that is no label, WrongCall when nothing tells the label.
     """
     inner = [masks] if masks != images and masks.is_relative_to(images) else []
     files, skipped = list_files(images, without=inner)
     found, _ = list_files(masks)
-    folders = _label_folders(masks, images, interface)
+    matcher = Matcher({_key(path, images) for path in files}, interface)
     if masks == images:
-        names = {_key(path, images) for path in files}
-        alone = {path for path in files if _partner(_key(path, images), names - {_key(path, images)}, interface)}
+        alone = {path for path in files if matcher.partner(_key(path, images))}
         files, found = [path for path in files if path not in alone], sorted(alone)
-    names = {_key(path, images) for path in files}
+        matcher = Matcher({_key(path, images) for path in files}, interface)
+    folders = _label_folders(masks, images, interface)
     index: dict[str, list[MaskFile]] = defaultdict(list)
     lost: list[tuple[str, str]] = []
     for path in found:
-        shown = relative_name(path, masks)
         label, key = None, _key(path, masks)
         if folders:
-            label, key = folders.get(key.split("/", 1)[0]), key.split("/", 1)[-1]
+            first, _, key = key.partition("/")
+            label = folders.get(first)
             if label is None:
-                lost.append((shown, "lies outside the folders of the labels"))
+                lost.append((relative_name(path, masks), "lies outside the folders of the labels"))
                 continue
-        partner = (key, label) if key in names else _partner(key, names, interface, sure=label)
-        if partner is None:
-            lost.append((shown, "there is no image of this name"))
+        match = matcher.exact(key) or matcher.partner(key)
+        if match is None:
+            lost.append((relative_name(path, masks), "there is no image of this name"))
             continue
-        index[partner[0]].append(MaskFile(path, partner[1] or (None if naming.values else _only(interface, naming))))
-    labels = naming.used if naming.values else _ordered(interface, index)
-    entries = [
-        Entry(relative_name(path, images), path, Pairing(tuple(index.get(_key(path, images), ())), labels, naming, options))
-        for path in files
-    ]
-    return Source(f"{images.name} with masks", entries, labels, refused=lost, skipped=skipped)
+        label = label or match.label or (None if naming.values else _only(interface, naming))
+        index[match.key].append(MaskFile(path, label, match.frame))
+    entries = []
+    for path in files:
+        mine = tuple(index.get(_key(path, images), ()))
+        label_pictures = Pairing(path, mine, naming, options) if mine else unlabelled
+        entries.append(Entry(relative_name(path, images), path, label_pictures))
+    return Source(f"{images.name} with masks", entries, refused=lost, skipped=skipped)
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,9 @@ class Pairing:
         for picture in pictures:
             parts = [(file, self._next(file, stream, picture)) for file, stream in volumes]
             frame = picture.origin.get("frame")
-            parts += [(file, self._single(file)) for file in singles if file.frame is None or frame in (None, file.frame)]
+            parts += [
+                (file, self._single(file)) for file in singles if file.frame is None or frame in (None, file.frame)
+            ]
             masks: dict[str, Mask] = {}
             for file, part in parts:
                 for label, mask in part.items():
@@ -129,21 +133,42 @@ def _key(path: Path, folder: Path) -> str:
     return (inner.parent / split_name(inner.name)[0]).as_posix()
 
 
-def _partner(
-    key: str, names: set[str], interface: Interface, *, sure: str | None = None
-) -> tuple[str, str | None] | None:
-    """The image that a mask belongs to by its ending, and the label that the ending tells."""
-    plain = MASK_ENDING.sub("", key)
-    if plain != key and plain in names:
-        return plain, sure
-    for label in interface.labels:
-        for spelling in (label, safe_name(label)):
-            for joint in "_- ":
-                for end in (key, plain):
-                    stem = end.removesuffix(joint + spelling)
-                    if stem != end and stem in names:
-                        return stem, sure or label
-    return None
+@dataclass(frozen=True)
+class Match:
+    """The image that a mask belongs to, and what its ending tells of it."""
+
+    key: str
+    label: str | None = None
+    frame: int | None = None
+
+
+@dataclass(frozen=True)
+class Matcher:
+    """Finds a mask's image by name. `names`: keys of the images."""
+
+    names: set[str]
+    interface: Interface
+
+    def exact(self, key: str) -> Match | None:
+        """The image of the very name."""
+        return Match(key) if key in self.names else None
+
+    def partner(self, key: str) -> Match | None:
+        """The image whose name is the beginning of this one, with an ending that masks have."""
+        plain = MASK_ENDING.sub("", key)
+        if plain != key and plain in self.names:
+            return Match(plain)
+        for label in self.interface.labels:
+            for spelling in (label, safe_name(label)):
+                for joint in "_- ":
+                    for end in (key, plain):
+                        stem = end.removesuffix(joint + spelling)
+                        if stem != end and stem in self.names:
+                            return Match(stem, label)
+        numbered = FRAME_ENDING.fullmatch(key)
+        if numbered and numbered[1] in self.names:
+            return Match(numbered[1], None, int(numbered[2]))
+        return None
 
 
 def _label_folders(masks: Path, images: Path, interface: Interface) -> dict[str, str]:
@@ -172,8 +197,3 @@ def _only(interface: Interface, naming: Naming) -> str:
         f"nothing tells which label the masks are of; the project has {names}. Give --label NAME for masks of one "
         "label, --values 1=NAME,2=NAME for numbers of labels, or put them into a folder for each label"
     )
-
-
-def _ordered(interface: Interface, index: Mapping[str, Sequence[MaskFile]]) -> tuple[str, ...]:
-    used = {file.label for files in index.values() for file in files}
-    return tuple(label for label in interface.labels if label in used)

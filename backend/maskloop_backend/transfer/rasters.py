@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +75,8 @@ def _grey(data: bytes, name: str) -> NDArray[np.uint8] | NDArray[np.uint16]:
         return np.asarray(image).astype(np.uint16)
     if image.mode in ("1", "L"):
         return np.asarray(image.convert("L"))
-    return np.asarray(image.convert("RGB")).max(axis=2)
+    brightest: NDArray[np.uint8] = np.asarray(image.convert("RGB")).max(axis=2)
+    return brightest
 
 
 def _numbers(data: bytes, name: str) -> NDArray[np.integer]:
@@ -94,6 +96,6 @@ def _decode(data: bytes, name: str) -> Image.Image:
         raise Refused(str(error)) from error
 
 
-def _listed(values: NDArray[np.integer]) -> str:
+def _listed(values: NDArray[Any]) -> str:
     shown = ", ".join(str(int(value)) for value in values[:MOST_VALUES])
     return shown + (", ..." if len(values) > MOST_VALUES else "")

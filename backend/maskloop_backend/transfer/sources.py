@@ -44,8 +44,6 @@ class Source:
 
     title: str
     entries: Sequence[Entry]
-    labels: tuple[str, ...] = ()
-    """Labels that its masks are of."""
     refused: Sequence[tuple[str, str]] = ()
     """(name, reason) of what gives no entry."""
     skipped: Sequence[tuple[str, str]] = ()

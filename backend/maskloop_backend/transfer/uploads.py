@@ -193,6 +193,9 @@ def _weigh(body: Mapping[str, Any]) -> int:
     """About the bytes that a task's regions take in memory."""
     rows = [*body.get("annotations", ()), *body.get("predictions", ())]
     return sum(
-        BYTES_A_WORD * len(value) for row in rows for region in row["result"] for value in region["value"].values()
+        BYTES_A_WORD * len(value)
+        for row in rows
+        for region in row["result"]
+        for value in region["value"].values()
         if isinstance(value, list | str)
     )
