@@ -112,4 +112,4 @@ def _fill(parts: list[Any], width: int, height: int) -> Mask:
     if not rings:
         raise Refused("its polygon has no part")
     merged = coco.merge(coco.frPyObjects(rings, height, width))
-    return np.asarray(coco.decode(merged), dtype=np.bool_)
+    return _expand(read_counts(merged["counts"].decode("ascii")), width, height)

@@ -87,7 +87,8 @@ class Labelled:
         with self.pool.read() as session:
             authors: dict[str, list[int]] = {}
             for chunk in _chunks(found):
-                names = dict(session.execute(select(Label.id, Label.author).where(Label.id.in_(chunk))).tuples())
+                statement = select(Label.id, Label.author).where(Label.id.in_(chunk))
+                names = {number: author for number, author in session.execute(statement)}
                 for label in chunk:
                     authors.setdefault(names[label] or NOBODY, []).append(label)
         return dict(sorted(authors.items()))
