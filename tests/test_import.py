@@ -277,7 +277,7 @@ def test_coco_polygons_and_run_lengths(tmp_path: Path) -> None:
     starts = np.flatnonzero(np.diff(flat, prepend=not flat[0]))
     runs = np.diff(starts, append=flat.size).tolist()
     crowd = {"size": list(SIZE), "counts": [0, *runs] if flat[0] else runs}
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"segmentation": rings},
         {"segmentation": compressed, "category_id": 9},
         {"segmentation": crowd, "category_id": 9, "iscrowd": 1},

@@ -15,7 +15,7 @@ FEATURES: dict[str, tuple[str, str]] = {
     "width": ("int64", "pixels"),
     "height": ("int64", "pixels"),
     "author": ("string", "who drew the masks"),
-    "annotated_at": ("string", "when, in UTC"),
+    "annotated_at": ("timestamp[s]", "when, in UTC"),
     "task": ("int64", "number of the task in Label Studio"),
     "annotation": ("int64", "number of the annotation in Label Studio"),
 }

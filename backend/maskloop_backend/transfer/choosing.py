@@ -49,7 +49,7 @@ def recognise(request: Request) -> Format:
         return "medclipseg"
     if find_metadata(source):
         return "huggingface"
-    if find_annotations(source) is not None:
+    if find_annotations(source):
         return "coco"
     return "pairs" if (source / "images").is_dir() and (source / "masks").is_dir() else "images"
 
@@ -67,10 +67,11 @@ def choose_source(request: Request, *, interface: Interface, data_key: str, opti
     if way == "huggingface":
         return find_folder(source, interface=interface)
     if way == "coco":
-        annotations = request.annotations or find_annotations(source)
-        if annotations is None:
-            raise WrongCall(f"{source} has no instances*.json, or several; give it with --annotations FILE")
-        return find_coco(source, annotations, interface=interface, complete=request.complete)
+        found = [request.annotations] if request.annotations else find_annotations(source)
+        if len(found) != 1:
+            there = ", ".join(path.name for path in found) or "none"
+            raise WrongCall(f"{source} must have one instances*.json, it has {there}; give it with --annotations FILE")
+        return find_coco(source, found[0], interface=interface, complete=request.complete)
     if way == "pairs":
         inner = (source / "images").is_dir() and (source / "masks").is_dir()
         masks = request.masks or (source / "masks" if inner else None)

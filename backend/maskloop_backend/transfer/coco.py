@@ -13,6 +13,7 @@ from maskloop_backend.labelstudio.controls import Interface
 from maskloop_backend.transfer import Refused, TransferError
 from maskloop_backend.transfer.coco_masks import decode_segmentation
 from maskloop_backend.transfer.labels import check_labels
+from maskloop_backend.transfer.pairs import check_alone
 from maskloop_backend.transfer.pictures import Picture
 from maskloop_backend.transfer.sources import Entry, Labelled, Source
 from maskloop_learner.pool.masks import Mask
@@ -21,16 +22,15 @@ LABELLED = "labelled"
 """Field of an image's row with which Maskloop's own exports tell an image without anything from an unlabelled one."""
 
 
-def find_annotations(folder: Path) -> Path | None:
-    """The instances file of a folder, under its usual names; None when there is not exactly one."""
-    found = [
+def find_annotations(folder: Path) -> list[Path]:
+    """The instances files of a folder and of `annotations` in it, under their usual names."""
+    return [
         path
         for place in (folder, folder / "annotations")
         if place.is_dir()
         for path in sorted(place.glob("*.json"))
         if path.name.startswith("instances") or path.name in ("_annotations.coco.json", "annotations.json", "coco.json")
     ]
-    return found[0] if len(found) == 1 else None
 
 
 def find_coco(folder: Path, annotations: Path, *, interface: Interface, complete: bool) -> Source:
@@ -89,6 +89,8 @@ class Drawn:
                     f"is {picture.width} x {picture.height} pixels as shown, the COCO file says "
                     f"{self.size[0]!r} x {self.size[1]!r}; was it turned or scaled?"
                 )
+            if self.rows:
+                check_alone(picture, "its annotation")
             yield picture, self._masks(picture) if self.known else None
 
     def _masks(self, picture: Picture) -> dict[str, Mask]:

@@ -37,7 +37,7 @@ def write_huggingface(folder: Folder, labelled: Labelled, labels: Sequence[int],
                     "width": row.width,
                     "height": row.height,
                     "author": row.author,
-                    "annotated_at": row.annotated_at.isoformat(),
+                    "annotated_at": row.annotated_at.isoformat(timespec="seconds"),
                     "task": row.task,
                     "annotation": row.annotation,
                 }

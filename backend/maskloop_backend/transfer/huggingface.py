@@ -11,7 +11,7 @@ import numpy as np
 from maskloop_backend.labelstudio.controls import Interface
 from maskloop_backend.transfer import TransferError
 from maskloop_backend.transfer.labels import check_labels
-from maskloop_backend.transfer.pairs import check_size
+from maskloop_backend.transfer.pairs import check_alone, check_size
 from maskloop_backend.transfer.pictures import Picture
 from maskloop_backend.transfer.rasters import read_bytes, read_mask
 from maskloop_backend.transfer.sources import Entry, Labelled, Source
@@ -68,6 +68,7 @@ class Listed:
         for picture in pictures:
             masks: dict[str, Mask] = {}
             for label, path in self.files:
+                check_alone(picture, path.name)
                 mask = read_mask(read_bytes(path), path.name)
                 check_size(mask, picture, path.name)
                 masks[label] = np.asarray(masks[label] | mask) if label in masks else mask

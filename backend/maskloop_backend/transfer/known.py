@@ -33,7 +33,7 @@ class KnownTask:
 
 @dataclass
 class Known:
-    """A project's tasks by import key. Tasks that no import made are found by their image's digest in the pool."""
+    """A project's tasks by import key. They are found by their image's digest in the pool as well."""
 
     client: LabelStudio
     project: int
@@ -57,7 +57,7 @@ class Known:
     def add(self, row: TaskRow, digest: str | None = None) -> None:
         """Take a task in; of several with one image the first that is labelled counts, else the oldest."""
         own = row.data.get(KEY)
-        keys = [own] if isinstance(own, str) else [digest, address_key(str(row.data.get(self.data_key)))]
+        keys = [own if isinstance(own, str) else address_key(str(row.data.get(self.data_key))), digest]
         origin = row.data.get(ORIGIN)
         masks = origin.get("masks") if isinstance(origin, Mapping) else None
         labelled = any(not head.cancelled for head in row.annotations)

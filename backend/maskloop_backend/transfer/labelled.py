@@ -88,7 +88,7 @@ class Labelled:
             authors: dict[str, list[int]] = {}
             for chunk in _chunks(found):
                 statement = select(Label.id, Label.author).where(Label.id.in_(chunk))
-                names = {number: author for number, author in session.execute(statement)}
+                names = {row.id: row.author for row in session.execute(statement)}
                 for label in chunk:
                     authors.setdefault(names[label] or NOBODY, []).append(label)
         return dict(sorted(authors.items()))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from maskloop_backend.transfer.pairs import check_size
+from maskloop_backend.transfer.pairs import check_alone, check_size
 from maskloop_backend.transfer.pictures import Picture
 from maskloop_backend.transfer.rasters import read_bytes, read_mask
 from maskloop_backend.transfer.sources import Entry, Labelled, Source
@@ -23,6 +23,7 @@ class Masked:
 
     def __call__(self, pictures: Iterator[Picture]) -> Iterator[Labelled]:
         for picture in pictures:
+            check_alone(picture, self.mask.name)
             mask = read_mask(read_bytes(self.mask), self.mask.name)
             check_size(mask, picture, self.mask.name)
             yield picture, {self.label: mask}

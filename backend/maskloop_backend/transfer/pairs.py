@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -86,9 +87,11 @@ class Pairing:
         for picture in pictures:
             parts = [(file, self._next(file, stream, picture)) for file, stream in volumes]
             frame = picture.origin.get("frame")
-            parts += [
-                (file, self._single(file)) for file in singles if file.frame is None or frame in (None, file.frame)
-            ]
+            for file in singles:
+                if file.frame is None:
+                    check_alone(picture, file.path.name)
+                if file.frame is None or frame in (None, file.frame):
+                    parts.append((file, self._single(file)))
             masks: dict[str, Mask] = {}
             for file, part in parts:
                 for label, mask in part.items():
@@ -109,7 +112,7 @@ class Pairing:
         data, name = read_bytes(file.path), file.path.name
         if not is_shown(file.path):
             # A TIFF, say; its values stay what they are unless they are scaled to be seen.
-            pictures = list(converting.convert(file.path, self.options))
+            pictures = list(islice(converting.convert(file.path, self.options), 2))
             if len(pictures) > 1 or (file.label is None and pictures[0].origin.get("bits") not in (1, 8)):
                 raise Refused(f"{name}: as a mask, give one 8-bit page; save it as PNG")
             data = pictures[0].data
@@ -125,6 +128,13 @@ def check_size(mask: Mask, picture: Picture, name: str) -> None:
             f"{name}: the mask has {mask.shape[1]} x {mask.shape[0]} pixels, its image {picture.width} x "
             f"{picture.height} as it is shown; export the mask at the image's size"
         )
+
+
+def check_alone(picture: Picture, name: str) -> None:
+    """Raises Refused when a mask is one, and its image a volume of many pictures."""
+    frames = picture.origin.get("frames", 1)
+    if frames > 1:
+        raise Refused(f"{name}: is one mask, its image has {frames} pictures; give masks NAME-1.png, NAME-2.png, ...")
 
 
 def _key(path: Path, folder: Path) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from maskloop_backend.transfer import TransferError
 from maskloop_backend.transfer.pictures import Picture
 from maskloop_learner.pool.masks import Mask
 
@@ -57,7 +58,7 @@ def list_files(folder: Path, *, without: Sequence[Path] = ()) -> tuple[list[Path
     """
     files: list[Path] = []
     others: list[tuple[str, str]] = []
-    for path in walk(folder):
+    for path in _walk(folder):
         if any(path.is_relative_to(other) for other in without):
             continue
         if path.suffix.lower() in NOT_IMAGES:
@@ -67,17 +68,22 @@ def list_files(folder: Path, *, without: Sequence[Path] = ()) -> tuple[list[Path
     return files, others
 
 
-def walk(folder: Path) -> Iterator[Path]:
-    """All files below a folder in a fixed order, without hidden ones."""
-    for path in sorted(folder.iterdir(), key=lambda path: path.name):
-        if path.name.startswith(".") or path.name == "__MACOSX":
-            continue
-        if path.is_dir():
-            yield from walk(path)
-        elif path.is_file():
-            yield path
-
-
 def relative_name(path: Path, folder: Path) -> str:
     """A file's path within a folder, with / on every system."""
     return path.relative_to(folder).as_posix()
+
+
+def _walk(folder: Path, above: frozenset[Path] = frozenset()) -> Iterator[Path]:
+    """All files below a folder in a fixed order; links are followed, but not in circles."""
+    try:
+        real = folder.resolve()
+        paths = [] if real in above else sorted(folder.iterdir(), key=lambda path: path.name)
+    except OSError as error:
+        raise TransferError(f"the folder {folder} cannot be read ({error.strerror or error})") from error
+    for path in paths:
+        if path.name.startswith(".") or path.name == "__MACOSX":
+            continue
+        if path.is_dir():
+            yield from _walk(path, above | {real})
+        elif path.is_file():
+            yield path
