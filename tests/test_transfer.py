@@ -77,6 +77,7 @@ class Bench:
         process = self.start(*words, "--json")
         out, said = process.communicate(timeout=300)
         assert process.returncode == code, out + said
+        assert out, said
         return dict(json.loads(out))
 
     def sync(self) -> None:
