@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from maskloop_learner.convert.dicom_file import DicomImage, read_dicom
+from maskloop_learner.convert.dicom_file import DicomImage, read_dicom, reading
 from maskloop_learner.convert.dicom_grey import Rescale, Table, find_padding, find_rescale, find_shown
 from maskloop_learner.convert.dicom_pixels import decode_frame, read_colours
 from maskloop_learner.convert.dicom_values import MODALITIES, facts, fixed, group, number, term, whole
@@ -21,7 +22,7 @@ from maskloop_learner.convert.intensity import (
 )
 from maskloop_learner.convert.options import ConvertOptions
 from maskloop_learner.convert.pictures import Picture, draw_picture, frame_name
-from maskloop_learner.convert.source import Source, damage_named
+from maskloop_learner.convert.source import Source
 
 
 def convert_dicom(source: Source, options: ConvertOptions) -> Iterator[Picture]:
@@ -31,34 +32,30 @@ def convert_dicom(source: Source, options: ConvertOptions) -> Iterator[Picture]:
     fallback: Range | None = None
     for frame in chosen:
         origin = source.origin("DICOM", frame + 1 if image.frames > 1 else None, image.frames)
-        with damage_named(source.name, "DICOM header"):
+        with reading(source.name, "DICOM header"):
             origin |= _facts(image, frame)
             rescale = find_rescale(image.tags, frame)
-            shown = find_shown(image.tags, frame, rescale, options) if image.photometric in _GREY else None
-        if image.photometric not in _GREY:
+            shown = find_shown(image.tags, frame, rescale, options, name=source.name) if image.grey else None
+        by = "bits"
+        if image.grey and shown is None:
+            by = "percentiles"
+            shown = fallback = fallback or _find_range(image, chosen, source, options)
+        if shown is None:
             pixels = read_colours(image, frame, source)
             origin |= describe(None) | {"rescale": None}
         else:
-            by = "bits"
-            if shown is None:
-                by = "percentiles"
-                fallback = fallback or _find_range(image, chosen, source, options)
-                shown = fallback
             pixels = _draw(image, frame, rescale, shown, source)
             origin |= describe(None) | {"shown_by": "table"} if isinstance(shown, Table) else describe(shown, by=by)
             origin["rescale"] = rescale.as_json()
         yield draw_picture(frame_name(source.stem, frame + 1, image.frames), pixels, origin)
 
 
-_GREY = ("MONOCHROME1", "MONOCHROME2")
-
-
 def _draw(
     image: DicomImage, frame: int, rescale: Rescale, shown: Window | Table | Range, source: Source
-) -> np.ndarray[Any, np.dtype[np.uint8]]:
+) -> NDArray[np.uint8]:
     """The grey pixels of a frame, uint8 [H, W]."""
     stored = decode_frame(image, frame, source)
-    with damage_named(source.name, "DICOM image"):
+    with reading(source.name, "DICOM image"):
         shares = shown.apply(rescale.apply(stored))
         if image.photometric == "MONOCHROME1":
             shares = 1 - shares
@@ -71,7 +68,7 @@ def _find_range(image: DicomImage, chosen: range, source: Source, options: Conve
     frames, drawn = spread(chosen), []
     for frame in frames:
         stored = decode_frame(image, frame, source)
-        with damage_named(source.name, "DICOM image"):
+        with reading(source.name, "DICOM image"):
             padding = find_padding(image.tags, stored)
             inside = stored if padding is None else stored[~padding]
             drawn.append(find_rescale(image.tags, frame).apply(draw_sample(inside, SAMPLE // len(frames))))
@@ -92,7 +89,7 @@ def _facts(image: DicomImage, frame: int) -> dict[str, Any]:
         "bits": whole(tags, "BitsStored"),
         "signed": whole(tags, "PixelRepresentation", 0) == 1,
         "padding": [value for value in padding if value is not None] or None,
-        "transfer_syntax": image.syntax.name if image.syntax.type == "Transfer Syntax" else None,
+        "transfer_syntax": image.syntax.name,
         "lossy": {"00": False, "01": True}.get(term(tags, "LossyImageCompression")),
         "spacing": next((found for found in (facts(measures, key, 2) for key in spacings) if found), None),
         "aspect": facts(tags, "PixelAspectRatio", 2),

@@ -2,34 +2,20 @@
 
 import logging
 import warnings
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from maskloop_learner.convert.dicom_checks import check_burned_in, check_content, check_deflated, check_header
 from maskloop_learner.convert.dicom_tags import count_overlays, keep_taken
-from maskloop_learner.convert.dicom_values import term, whole
+from maskloop_learner.convert.dicom_values import term
 from maskloop_learner.convert.options import ConvertError, ConvertOptions
-from maskloop_learner.convert.source import Source, check_size, damage_named
+from maskloop_learner.convert.source import Source, damage_named
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
     from pydicom.uid import UID
-
-PHOTOMETRICS = {
-    "MONOCHROME1": 1,
-    "MONOCHROME2": 1,
-    "PALETTE COLOR": 1,
-    "RGB": 3,
-    "YBR_FULL": 3,
-    "YBR_FULL_422": 3,
-    "YBR_ICT": 3,
-    "YBR_RCT": 3,
-}
-"""Photometric interpretation -> samples per pixel."""
-_SEGMENTATION = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
-_DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
 @dataclass(frozen=True)
@@ -42,120 +28,62 @@ class DicomImage:
     overlays: int
     photometric: str
 
+    @property
+    def grey(self) -> bool:
+        """Whether its values are shades and not colours."""
+        return self.photometric in ("MONOCHROME1", "MONOCHROME2")
+
 
 def read_dicom(source: Source, options: ConvertOptions) -> DicomImage:
     """Read a file. Raises ConvertError when it is damaged, holds no image, is too large or shows who it is."""
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
+    from pydicom.dataset import FileMetaDataset
 
-    with quiet(), damage_named(source.name, "DICOM file", others=(InvalidDicomError,), quote=False):
-        _check_deflated(source, options)
+    with reading(source.name, "DICOM file", quote=False):
+        check_deflated(source, options)
         dataset = dcmread(source.path, force=True)
-        _check_content(dataset, source.name)
-        syntax, overlays = _syntax(dataset), count_overlays(dataset)
+        check_content(dataset, source.name)
+        syntax, overlays = _syntax(dataset, source.name), count_overlays(dataset)
         tags = keep_taken(dataset)
-    with damage_named(source.name, "DICOM header"):
-        frames = _check_header(tags, syntax, source, options)
-        _check_burned_in(tags, source.name, options)
+        tags.file_meta = FileMetaDataset()
+        tags.file_meta.TransferSyntaxUID = syntax
+    with reading(source.name, "DICOM header"):
+        frames = check_header(tags, syntax, source, options)
+        check_burned_in(tags, source.name, options)
     return DicomImage(tags, syntax, frames, overlays, term(tags, "PhotometricInterpretation"))
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Silence pydicom's warnings and log: they repeat values of tags, a patient's name among them."""
+def reading(name: str, what: str, *, quote: bool = True) -> Iterator[None]:
+    """Name damage that pydicom finds, like damage_named.
+
+    pydicom's warnings and log are silenced: they repeat values of tags, a patient's name among them.
+    """
+    from pydicom.errors import BytesLengthException, InvalidDicomError
+
     logger = logging.getLogger("pydicom")
     before = logger.level
     logger.setLevel(logging.CRITICAL + 1)
     try:
-        with warnings.catch_warnings():
+        others = (BytesLengthException, InvalidDicomError)
+        with warnings.catch_warnings(), damage_named(name, what, others=others, quote=quote):
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(before)
 
 
-def _check_deflated(source: Source, options: ConvertOptions) -> None:
-    """A deflated data set may unpack to a thousand times its size: count before pydicom unpacks it at once."""
-    from pydicom.errors import InvalidDicomError
-    from pydicom.filereader import read_file_meta_info
-
-    try:
-        meta = read_file_meta_info(source.path)
-    except InvalidDicomError:
-        return  # without a preamble there is no transfer syntax
-    if meta.get("TransferSyntaxUID") != _DEFLATED:
-        return
-    unpacker, unpacked = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    with source.path.open("rb") as file:
-        file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
-        while chunk := unpacker.unconsumed_tail or file.read(1 << 16):
-            unpacked += len(unpacker.decompress(chunk, 1 << 20))
-            if unpacked > options.max_megabytes * 1e6:
-                raise ConvertError(
-                    f"{source.name}: it unpacks to more than {options.max_megabytes:g} megabytes; raise the limit"
-                )
-
-
-def _check_content(dataset: "Dataset", name: str) -> None:
-    """Raise ConvertError for a DICOM file that is no image, saying what it is."""
-    from pydicom.uid import UID
-
-    meta = getattr(dataset, "file_meta", None)
-    kind = str(dataset.get("SOPClassUID") or (meta or {}).get("MediaStorageSOPClassUID") or "")
-    # UID.name of an unknown one is the value itself, which may be anything.
-    known = UID(kind).name if UID(kind).type == "SOP Class" else "a DICOM file of no known kind"
-    if "DirectoryRecordSequence" in dataset:
-        raise ConvertError(f"{name}: a DICOMDIR, a list of other files; import the files that it lists")
-    if kind in _SEGMENTATION:
-        raise ConvertError(f"{name}: a DICOM segmentation, a mask and not an image; export the mask as NIfTI or PNG")
-    if "FloatPixelData" in dataset or "DoubleFloatPixelData" in dataset:
-        raise ConvertError(f"{name}: {known} with floating-point pixels; export it with whole numbers")
-    if "PixelData" not in dataset:
-        raise ConvertError(f"{name}: {known}, which holds no pixels; import the images it belongs to")
-
-
-def _syntax(dataset: "Dataset") -> "UID":
-    """The transfer syntax; of a file that names none, the one that it was read with."""
+def _syntax(dataset: "Dataset", name: str) -> "UID":
+    """The transfer syntax; of a file that names none, the one that it was read with. Raises ConvertError."""
     from pydicom import uid
 
     meta = getattr(dataset, "file_meta", None)
     named = None if meta is None else meta.get("TransferSyntaxUID")
     if named:
+        if uid.UID(named).type != "Transfer Syntax":
+            raise ConvertError(f"{name}: its pixels are of an unknown transfer syntax; export it uncompressed")
         return uid.UID(named)
     implicit, little = dataset.original_encoding
     if implicit:
         return uid.ImplicitVRLittleEndian
     return uid.ExplicitVRLittleEndian if little else uid.ExplicitVRBigEndian
-
-
-def _check_header(tags: "Dataset", syntax: "UID", source: Source, options: ConvertOptions) -> int:
-    """The number of frames. Raises ConvertError or ValueError for what cannot be decoded, before it is tried."""
-    name = source.name
-    check_size(whole(tags, "Columns"), whole(tags, "Rows"), name=name, options=options)
-    photometric, samples = term(tags, "PhotometricInterpretation"), whole(tags, "SamplesPerPixel", 1)
-    if PHOTOMETRICS.get(photometric) != samples:
-        known = photometric if photometric in PHOTOMETRICS else "colours of an unknown kind"
-        raise ConvertError(f"{name}: {known} in {samples} samples per pixel are not read; export it as RGB")
-    allocated, stored = whole(tags, "BitsAllocated"), whole(tags, "BitsStored")
-    if allocated not in (1, 8, 16, 32) or not 1 <= stored <= allocated:
-        raise ConvertError(f"{name}: {stored} bits of {allocated} per value are not read; export it with 8 or 16 bits")
-    if whole(tags, "PixelRepresentation", 0) not in (0, 1):
-        raise ConvertError(f"{name}: its PixelRepresentation is neither 0 nor 1; export it again")
-    frames = int(whole(tags, "NumberOfFrames", 1)) or 1
-    size = len(tags.PixelData)
-    bits = whole(tags, "Columns") * whole(tags, "Rows") * samples * allocated
-    bits = bits * 2 // 3 if photometric == "YBR_FULL_422" else bits
-    least = 8 * frames if syntax.is_compressed else -(-bits * frames // 8)
-    if frames < 1 or size < least:
-        raise ConvertError(
-            f"{name}: {frames} frames need {least} bytes, it holds {size}; it is cut short, copy it again"
-        )
-    return frames
-
-
-def _check_burned_in(tags: "Dataset", name: str, options: ConvertOptions) -> None:
-    if term(tags, "BurnedInAnnotation") == "YES" and not options.allow_burned_in:
-        raise ConvertError(
-            f"{name}: its pixels are said to show who it is (Burned In Annotation is YES); blacken the writing, or "
-            "allow burned-in annotation if it may be seen"
-        )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from maskloop_learner.convert.dicom_values import FUNCTIONS, UNITS, fixed, group, number, numbers, term, whole
 from maskloop_learner.convert.intensity import Function, Range, Values, Window
-from maskloop_learner.convert.options import ConvertOptions
+from maskloop_learner.convert.options import ConvertError, ConvertOptions
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -26,12 +26,11 @@ class Table(NamedTuple):
     def look_up(self, values: Values) -> Values:
         """Entries of values, same shape; below the first value its entry, above the last that."""
         places = np.clip(np.rint(values) - self.first, 0, len(self.entries) - 1).astype(np.int64)
-        found: Values = self.entries[places].astype(np.float64)
-        return found
+        return np.asarray(self.entries[places], dtype=np.float64)
 
     def apply(self, values: Values) -> Values:
         """Shares 0..1 of white."""
-        return self.look_up(values) / (2**self.bits - 1)
+        return self.look_up(values) / ((1 << self.bits) - 1)
 
 
 class Rescale(NamedTuple):
@@ -65,10 +64,13 @@ def find_rescale(tags: "Dataset", frame: int) -> Rescale:
     return Rescale(1.0 if slope is None else slope, 0.0 if intercept is None else intercept, unit)
 
 
-def find_shown(tags: "Dataset", frame: int, rescale: Rescale, options: ConvertOptions) -> Window | Table | Range | None:
+def find_shown(
+    tags: "Dataset", frame: int, rescale: Rescale, options: ConvertOptions, *, name: str
+) -> Window | Table | Range | None:
     """How a frame is to be shown: as asked for, by its table, its first window, or all its 8 bits.
 
-    None: it does not say, and percentiles decide. Raises ValueError when what it says is damaged.
+    None: it does not say, and percentiles decide. Raises ConvertError for a window that is none, ValueError when
+    what it says is damaged; name: the file, for messages.
     """
     if options.window is not None:
         return Window(centre=options.window[0], width=options.window[1])
@@ -79,9 +81,12 @@ def find_shown(tags: "Dataset", frame: int, rescale: Rescale, options: ConvertOp
     if centres and widths:
         function = term(holder, "VOILUTFunction") or "LINEAR"
         if function not in FUNCTIONS:
-            raise ValueError("VOILUTFunction is none of " + ", ".join(FUNCTIONS))
+            raise ConvertError(f"{name}: its window is none of {', '.join(FUNCTIONS)}; give a window of your own")
         known, count = cast(Function, function), min(len(centres), len(widths))
-        return Window(centre=centres[0], width=widths[0], function=known, source="file", alternatives=count)
+        try:
+            return Window(centre=centres[0], width=widths[0], function=known, source="file", alternatives=count)
+        except ValueError as error:
+            raise ConvertError(f"{name}: {error}; give a window of your own") from error
     return Range(*_limits(tags, rescale)) if whole(tags, "BitsStored") <= 8 else None
 
 

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskloop_learner.convert.dicom_file import DicomImage, quiet
+from maskloop_learner.convert.dicom_file import DicomImage, reading
 from maskloop_learner.convert.dicom_values import whole
 from maskloop_learner.convert.options import ConvertError
-from maskloop_learner.convert.source import Source, damage_named
+from maskloop_learner.convert.source import Source
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -39,20 +39,16 @@ def decode_frame(image: DicomImage, frame: int, source: Source) -> NDArray[Any]:
 
     Raises ConvertError when it is damaged, or names what to install when no decoder for it is there.
     """
-    from pydicom.pixels.decoders import get_decoder
+    from pydicom.pixels.decoders.base import get_decoder
 
     uid = image.syntax
     try:
         decoder = get_decoder(uid)
     except NotImplementedError as error:
-        kind = uid.name if uid.type == "Transfer Syntax" else "of an unknown transfer syntax"
-        raise ConvertError(
-            f"{source.name}: its pixels are {kind}, which is not read; export it uncompressed"
-        ) from error
+        raise ConvertError(f"{source.name}: its pixels are {uid.name}, which is not read; export images") from error
     if not decoder.is_available:
         raise ConvertError(_lacking(image, source))
-    image.tags.file_meta = _meta(image)
-    with quiet(), damage_named(source.name, "DICOM image"):
+    with reading(source.name, "DICOM image"):
         if uid.is_compressed:
             _check_frame(image, frame, source)
         try:
@@ -64,7 +60,7 @@ def decode_frame(image: DicomImage, frame: int, source: Source) -> NDArray[Any]:
             raise
         if pixels.ndim == 3 and found["photometric_interpretation"] != "RGB":
             raise ConvertError(f"{source.name}: its colours do not come out as RGB; export it as RGB")
-        return pixels
+        return np.asarray(pixels)
 
 
 def read_colours(image: DicomImage, frame: int, source: Source) -> NDArray[np.uint8]:
@@ -74,21 +70,13 @@ def read_colours(image: DicomImage, frame: int, source: Source) -> NDArray[np.ui
     if image.photometric == "PALETTE COLOR":
         from pydicom.pixels.processing import apply_color_lut
 
-        with quiet(), damage_named(source.name, "DICOM palette"):
+        with reading(source.name, "DICOM palette"):
             _check_palette(image.tags)
             pixels = apply_color_lut(pixels, image.tags)[..., :3]
         bits = 16 if pixels.dtype == np.uint16 and pixels.max(initial=0) > 255 else 8
     if pixels.dtype.kind != "u":
         raise ConvertError(f"{source.name}: its colours may be negative, which is not read; export it as RGB")
     return (pixels >> max(0, bits - 8)).astype(np.uint8)
-
-
-def _meta(image: DicomImage) -> Any:
-    from pydicom.dataset import FileMetaDataset
-
-    meta = FileMetaDataset()
-    meta.TransferSyntaxUID = image.syntax
-    return meta
 
 
 def _lacking(image: DicomImage, source: Source) -> str:

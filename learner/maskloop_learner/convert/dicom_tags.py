@@ -6,6 +6,8 @@ E.1-1) protects, and what leaves is a number or one of a fixed list of terms, ne
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from maskloop_learner.convert.source import BROKEN
+
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
@@ -69,18 +71,19 @@ TAKEN = (
     Tag("PixelAspectRatio", "whether pixels are square", "aspect", needed=False),
     Tag("SliceThickness", "millimetres", "thickness", needed=False),
     Tag("ImageOrientationPatient", "how rows and columns lie in the patient", "orientation", needed=False),
-    Tag("BurnedInAnnotation", "whether the pixels may show who it is", "burned_in_annotation", needed=False),
+    Tag("BurnedInAnnotation", "whether the pixels may show who it is", "burned_in_annotation"),
     Tag("LossyImageCompression", "whether the values are exact", "lossy", needed=False),
 )
-_DAMAGE = (ArithmeticError, AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
 
 
 def keep_taken(dataset: "Dataset") -> "Dataset":
     """A new data set of the table's tags alone, in sequences too. Raises what pydicom raises on a damaged tag."""
     from pydicom.datadict import tag_for_keyword
     from pydicom.dataset import Dataset
+    from pydicom.errors import BytesLengthException
     from pydicom.sequence import Sequence
 
+    damage: tuple[type[Exception], ...] = (*BROKEN, BytesLengthException)
     kept = Dataset()
     for tag in TAKEN:
         number = tag_for_keyword(tag.keyword)
@@ -88,7 +91,7 @@ def keep_taken(dataset: "Dataset") -> "Dataset":
             continue
         try:
             element = dataset[number]
-        except _DAMAGE:
+        except damage:
             if tag.needed:
                 raise
             continue

@@ -13,7 +13,7 @@ from maskloop_learner.convert.options import ConvertError, ConvertOptions
 
 DIGEST = 12
 """Hex digits of a sha256 that stand for a file's name."""
-_BROKEN = (
+BROKEN: tuple[type[Exception], ...] = (
     ArithmeticError,
     AssertionError,
     AttributeError,
@@ -99,7 +99,7 @@ def damage_named(
 
     others: the reader's own exceptions; quote: whether its words are repeated, which may hold a tag's value.
     """
-    damage: tuple[type[Exception], ...] = (*_BROKEN, *others)
+    damage: tuple[type[Exception], ...] = (*BROKEN, *others)
     try:
         yield
     except ConvertError:
