@@ -45,7 +45,8 @@ def training_queue(conn: redis.Redis) -> Queue:
 
 def score_job_id(version_id: str, image_digest: str, prompts: str = "", *, kind: str = "score") -> str:
     """The id of the job that predicts this image with this version. ValueError for what RQ cannot have in an id."""
-    job_id = "-".join(filter(None, (kind, version_id, image_digest[:_DIGEST_CHARS], prompts)))
+    question = "_".join(filter(None, (image_digest[:_DIGEST_CHARS], prompts)))
+    job_id = f"{kind}-{version_id}-{question}"
     if not _SAFE.fullmatch(job_id):
         raise ValueError(
             f"version {version_id!r}, digest {image_digest!r} or {prompts!r} has characters beyond A-Z a-z 0-9 _ -"

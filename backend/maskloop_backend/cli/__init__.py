@@ -19,6 +19,7 @@ from maskloop_backend.cli import (
     projects,
     prompts,
     ranking,
+    transfer,
     serving,
     status,
 )
@@ -41,6 +42,7 @@ MODULES = (
     models,
     evaluating,
     bench,
+    transfer,
     serving,
     status,
 )
