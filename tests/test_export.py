@@ -9,7 +9,6 @@ import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,10 +20,9 @@ from transfer_fixture import blob, drawn, interface, noise, png, read_all, sourc
 
 from maskloop_backend.cli import main
 from maskloop_backend.transfer.choosing import Request, recognise
-from maskloop_backend.transfer.drawing import kept_interface
 from maskloop_learner.pool.masks import Mask, encode_mask
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Image, Label, Project, Task
+from maskloop_learner.pool.schema import Image, Label, Task
 from maskloop_learner.pool.snapshot import freeze_snapshot
 from maskloop_learner.settings import Settings, get_settings
 
@@ -267,11 +265,3 @@ def test_memory_is_bounded(command: Command, pool: Pool, tmp_path: Path) -> None
     assert code == 0
     assert peak < 20e6
     shutil.rmtree(tmp_path / "out")
-
-
-def test_labels_of_a_project_keep_their_order(pool: Pool, project: int) -> None:
-    """The fixture's labels are what the project has, whatever form the pool keeps them in."""
-    with pool.read() as session:
-        control: dict[str, Any] = session.get_one(Project, project).control
-    assert kept_interface(control).labels == LABELS
-    assert kept_interface(interface(*LABELS).as_json()).labels == LABELS

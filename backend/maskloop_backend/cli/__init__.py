@@ -19,9 +19,9 @@ from maskloop_backend.cli import (
     projects,
     prompts,
     ranking,
-    transfer,
     serving,
     status,
+    transfer,
 )
 from maskloop_backend.cli.errors import EXPECTED
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy import select
 
+from maskloop_backend.labelstudio.controls import Interface
 from maskloop_backend.transfer import TransferError
-from maskloop_backend.transfer.drawing import kept_interface
 from maskloop_backend.transfer.names import shown_name
 from maskloop_learner.pool.masks import Mask, decode_mask
 from maskloop_learner.pool.pool import Pool
@@ -72,7 +72,7 @@ class Labelled:
             project.ls_id,
             project.title,
             project.ls_url,
-            kept_interface(project.control).labels,
+            Interface.from_json(project.control).labels,
             project.prompts,
             snapshot is not None,
         )
