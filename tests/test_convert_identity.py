@@ -95,6 +95,7 @@ def fill_private(dataset: Dataset) -> None:
             block.add_new(element, kind, mark(kind))
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of pydicom, which finds no date in the markers
 def test_a_file_full_of_names_gives_a_picture_without_any(tmp_path: Path) -> None:
     """Every public tag of the dictionary, the de-identification profile's among them, and private ones."""
     pixels = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64)

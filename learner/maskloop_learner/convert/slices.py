@@ -29,7 +29,7 @@ class Slice(NamedTuple):
 
     def cut(self, voxels: NDArray[Any]) -> NDArray[Any]:
         """The slice out of [X, Y, Z, T], upright, [H, W]."""
-        plane = np.take(voxels[..., self.volume], self.number, axis=AXES[self.axis])
+        plane = np.moveaxis(voxels[..., self.volume], AXES[self.axis], 0)[self.number]
         return np.ascontiguousarray(plane.T[::-1, ::-1])
 
     def name(self, stem: str) -> str:
