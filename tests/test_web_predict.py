@@ -179,7 +179,13 @@ def test_one_result_per_task_whatever_the_task_is(
 ) -> None:
     scored(pool, project, 5)
     bad: list[Any] = [None, 3, "x", [], {}, {"id": "5"}, {"id": True}, {"id": 2**70}, {"id": -5}, {"id": 6}]
-    bad += [{"id": 6, "data": []}, {"id": 6, "data": {"image": 5}}, task(6, ""), task(6, "\ud800"), task(6, "ftp://b/x")]
+    bad += [
+        {"id": 6, "data": []},
+        {"id": 6, "data": {"image": 5}},
+        task(6, ""),
+        task(6, "\ud800"),
+        task(6, "ftp://b/x"),
+    ]
     with caplog.at_level(logging.WARNING, logger="maskloop_backend"):
         results = ask(serve_web, task(5), *bad, task(5))
     assert results[1:-1] == [EMPTY] * len(bad)
