@@ -4,11 +4,11 @@ import json
 import os
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-if os.environ.get("ML_BASE") == "label_studio_ml":
-    from label_studio_ml.model import LabelStudioMLBase, predict_fn, update_fn  # type: ignore[import-not-found]
-    from label_studio_ml.response import ModelResponse  # type: ignore[import-not-found]
+if not TYPE_CHECKING and os.environ.get("ML_BASE") == "label_studio_ml":
+    from label_studio_ml.model import LabelStudioMLBase, predict_fn, update_fn
+    from label_studio_ml.response import ModelResponse
     from label_studio_sdk.label_interface.objects import PredictionValue
 else:
     from maskloop_backend.ml_base import LabelStudioMLBase, ModelResponse, PredictionValue, predict_fn, update_fn

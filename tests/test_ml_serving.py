@@ -270,7 +270,10 @@ def test_a_bad_label_config_is_an_error_of_the_request_alone(servers: dict[str, 
 
 def test_an_object_that_is_kept_is_made_again_when_its_state_changed(servers: dict[str, MLClient]) -> None:
     server = servers["Kept"]
-    predict = lambda: notes(server.post("/predict", ask(85)))[0]  # noqa: E731
+
+    def predict() -> Any:
+        return notes(server.post("/predict", ask(85)))[0]
+
     predict()  # its first setup changes the state
     first, second = predict(), predict()
     assert second["made"] == first["made"]
@@ -442,7 +445,7 @@ def test_helpers_of_the_examples() -> None:
     [
         ("no_such_module:X", "there is no module 'no_such_module'"),
         ("nowhere/model.py:X", "there is no file 'nowhere/model.py'"),
-        ("ml_samples:Nobody", "has no class 'Nobody'; it has: Brush, Interactive"),
+        ("ml_samples:Nobody", "has no class 'Nobody'; it has: Bare, Brush, Interactive"),
         ("ml_samples", "must have one subclass of LabelStudioMLBase"),
         ("ml_samples:ModelResponse", "change its import line"),
     ],
