@@ -445,7 +445,7 @@ def test_helpers_of_the_examples() -> None:
     [
         ("no_such_module:X", "there is no module 'no_such_module'"),
         ("nowhere/model.py:X", "there is no file 'nowhere/model.py'"),
-        ("ml_samples:Nobody", "has no class 'Nobody'; it has: Brush, Interactive"),
+        ("ml_samples:Nobody", "has no class 'Nobody'; it has: Bare, Brush, Interactive"),
         ("ml_samples", "must have one subclass of LabelStudioMLBase"),
         ("ml_samples:ModelResponse", "change its import line"),
     ],

@@ -49,15 +49,15 @@ class Events:
     def take(self, busy: set[str]) -> Event | None:
         """The oldest event of a project that is not busy, counted as attempted; None when there is none."""
         oldest = select(func.min(events.c.id)).where(self._mine()).group_by(events.c.project)
-        statement = select(events).where(events.c.id.in_(oldest), events.c.project.not_in(busy)).order_by(events.c.id)
+        next_one = select(events.c.id).where(events.c.id.in_(oldest), events.c.project.not_in(busy))
         with self.engine.connect() as connection:
-            if connection.scalar(select(events.c.id).where(self._mine()).limit(1)) is None:
-                return None
+            number = connection.scalar(next_one.order_by(events.c.id).limit(1))
+        if number is None:
+            return None
+        chosen = events.c.id == number
         with self._writing() as connection, connection.begin():
-            row = connection.execute(statement.limit(1)).first()
-            if row is None:
-                return None
-            connection.execute(update(events).where(events.c.id == row.id).values(attempts=events.c.attempts + 1))
+            row = connection.execute(select(events).where(chosen)).one()
+            connection.execute(update(events).where(chosen).values(attempts=events.c.attempts + 1))
         return Event(row.id, row.project, row.event, json.loads(row.data), row.label_config, row.attempts)
 
     def finish(self, event: Event, error: BaseException | None = None) -> None:
