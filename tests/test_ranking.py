@@ -19,6 +19,7 @@ from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import Question, ranking, unranked, unscored
 from maskloop_learner.pool.schema import Image, Model, Prediction, PredictionVersion, Project, Rank, Score, Task
 from maskloop_learner.pool.store import Store
+from maskloop_learner.prompts.rules import default_prompts
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.registry import ensure_version, set_champion
 from maskloop_queue.jobs import fetch
@@ -318,7 +319,7 @@ def test_predictions_of_the_first_release_still_rank(settings: Settings, weights
         (
             "projects",
             {"id": 1, "ls_url": "http://127.0.0.1:1", "ls_id": 7, "title": "t", "label_config": "", "created_at": NOW}
-            | {"control": json.dumps(control), "prompts": json.dumps({"Tumor": "tumor"})},
+            | {"control": json.dumps(control), "prompts": json.dumps({"Tumor": "tumor [dark]"})},
         ),
         *(
             ("images", {"digest": image, "width": 24, "height": 16, "format": "PNG", "size": 1, "created_at": NOW})
@@ -370,6 +371,7 @@ def test_predictions_of_the_first_release_still_rank(settings: Settings, weights
     with pool.read() as session:
         assert {task.part for task in session.scalars(select(Task))} == {"scan"}
         kept = session.get_one(Project, project_id).control
+        assert default_prompts(["Tumor"], session.get_one(Project, project_id).prompts) == {"Tumor": "tumor [dark]"}
         assert kept["controls"] == [{"kind": "brush", **control}]
         found = ranking(session, project_id, version)
         assert [(r.ls_id, r.uncertainty, r.aggregates) for r in found] == [(2, 0.75, {}), (1, 0.25, {})]

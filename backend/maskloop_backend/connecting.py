@@ -14,6 +14,7 @@ from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.prompting import add_labels
 from maskloop_learner.pool.schema import Project
+from maskloop_learner.prompts.template import parse_template
 from maskloop_learner.settings import Settings
 
 
@@ -23,8 +24,11 @@ def connect_project(
     """Do all that a project needs to be served; what was done and found is in the result.
 
     `token` None: the one kept for this Label Studio. `prompts` (label -> text) change those that are named.
-    Raises TokenError without a usable token, and for a second Label Studio with a project of the same number.
+    Raises TemplateError for a prompt that is no template, and TokenError without a usable token and for a second
+    Label Studio with a project of the same number.
     """
+    for text in prompts.values():
+        parse_template(text)
     url = normal_url(url)
     token = token or load_token(settings.home, url)
     if token is None:

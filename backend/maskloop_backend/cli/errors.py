@@ -12,6 +12,7 @@ from maskloop_backend.sync.loop import AlreadyRunning
 from maskloop_learner.model.backbones import BackboneError
 from maskloop_learner.pool.database import DatabaseError
 from maskloop_learner.pool.store import StoreError
+from maskloop_learner.prompts.template import TemplateError
 from maskloop_learner.train.registry import ChampionConflict, NoPreviousModel
 from maskloop_queue.valkey import ValkeyError
 
@@ -35,6 +36,7 @@ EXPECTED: tuple[type[Exception], ...] = (
     NoPreviousModel,
     PortBusy,
     StoreError,
+    TemplateError,
     TokenError,
     ValkeyError,
 )

@@ -16,6 +16,7 @@ from maskloop_backend.cli.errors import CommandError
 from maskloop_backend.cli.ranking import ProjectOption
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Champion, Model, Project, Round, TrainRequest
+from maskloop_learner.prompts.rules import default_prompts
 from maskloop_learner.settings import Settings, get_settings
 
 ENDED = ("promoted", "rejected", "failed", "cancelled")
@@ -157,7 +158,7 @@ def evaluate_folder(
     return mean_dice(
         predictor,
         examples,
-        {label: project.prompts[label] for label in chosen.labels},
+        default_prompts(chosen.labels, project.prompts),
         samples=settings.samples,
         threshold=settings.threshold,
         min_speck_area=settings.min_speck_area,

@@ -7,6 +7,7 @@ from typing import Any
 
 from maskloop_backend.cli.context import open_pool, pick_project
 from maskloop_backend.cli.errors import CommandError
+from maskloop_learner.prompts.rules import default_prompts
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ def _from_project(wanted: str | None, model_id: int | None) -> Subject:
         raise CommandError(f"project {project.ls_id} has no model {model_id}; see `maskloop models`")
     return Subject(
         pool.store.get("weights", model.weights_digest),
-        {label: project.prompts.get(label, "") for label in model.labels},
+        default_prompts(model.labels, project.prompts),
         {"project": project.ls_id, "model": model.id},
         float(model.config.get("temperature", 1.0)),
     )

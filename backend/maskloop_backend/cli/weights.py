@@ -15,6 +15,7 @@ from maskloop_backend.cli.ranking import ProjectOption
 from maskloop_learner.model.backbones import BACKBONES, PAPER_REPO, BackboneSpec, find_backbone
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Champion, Model, Project
+from maskloop_learner.prompts.rules import default_prompts
 from maskloop_learner.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ class _Target:
         self.pool: Pool | None = open_pool() if project is not None else None
         self.project: Project | None = pick_project(self.pool, project) if self.pool else None
         if self.project is not None:
-            known = {label: self.project.prompts.get(label, label) for label in self.project.control["labels"]}
+            known = default_prompts(self.project.control["labels"], self.project.prompts)
             unknown = sorted(self.prompts.keys() - known.keys())
             if unknown:
                 raise CommandError(f"project {self.project.title!r} has no label {unknown[0]!r}: it has {list(known)}")

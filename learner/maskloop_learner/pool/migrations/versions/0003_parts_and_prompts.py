@@ -1,6 +1,7 @@
 """Several images and mask tags per task, prompts of single tasks, and which labels an annotator could draw"""
 
 import json
+import re
 from typing import Any
 
 import sqlalchemy as sa
@@ -53,11 +54,17 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("digest"),
     )
-    projects = sa.table("projects", sa.column("id", sa.Integer()), sa.column("control", sa.JSON()))
+    projects = sa.table(
+        "projects", sa.column("id", sa.Integer()), sa.column("control", sa.JSON()), sa.column("prompts", sa.JSON())
+    )
     tasks = sa.table("tasks", sa.column("project_id", sa.Integer()), sa.column("part", sa.String()))
     connection = op.get_bind()
-    for number, control in connection.execute(sa.select(projects.c.id, projects.c.control)).all():
-        kept = json.loads(control) if isinstance(control, str) else control
+    rows = connection.execute(sa.select(projects.c.id, projects.c.control, projects.c.prompts)).all()
+    for number, control, prompts in rows:
+        # Prompts were plain texts; in a template brackets mean something, and doubled ones mean themselves.
+        plain = {label: re.sub(r"([][{}])", r"\1\1", text) for label, text in (_read(prompts) or {}).items()}
+        connection.execute(sa.update(projects).where(projects.c.id == number).values(prompts=plain))
+        kept = _read(control)
         if not kept or "controls" in kept:
             continue
         # Until now a project had one BrushLabels on one image.
@@ -69,6 +76,10 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     raise NotImplementedError("tasks with several images cannot be put back; restore a backup of the pool instead")
+
+
+def _read(value: Any) -> Any:
+    return json.loads(value) if isinstance(value, str) else value
 
 
 def _constraint(table: str, key: list[str], name: str) -> str:
