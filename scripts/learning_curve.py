@@ -26,7 +26,7 @@ def run_seed(seed: int, rounds: int, batch: int) -> list[dict[str, Any]]:
     from maskloop_backend.cli.models import evaluate_folder
     from maskloop_backend.demo.slices import make_demo_slices
     from maskloop_learner.pool.pool import Pool
-    from maskloop_learner.pool.queries import current_version, ranking, unscored_digests
+    from maskloop_learner.pool.queries import current_version, ranking, unscored
     from maskloop_learner.pool.schema import Project, Round
     from maskloop_queue.rounds import run
     from maskloop_queue.scoring import Predictors, score
@@ -50,10 +50,10 @@ def run_seed(seed: int, rounds: int, batch: int) -> list[dict[str, Any]]:
             with pool.read() as session:
                 project, ended = session.get_one(Project, project_id), session.get_one(Round, round_id)
                 version = str(current_version(session, project_id))
-                digests = list(unscored_digests(session, project_id, version, limit=1000))
+                questions = list(unscored(session, project_id, version, limit=1000))
             predictors = Predictors(device="cpu")
-            for digest in digests:
-                score(pool, predictors, version, digest)
+            for question in questions:
+                score(pool, predictors, version, *question)
             dice = evaluate_folder(
                 pool,
                 settings,

@@ -6,6 +6,8 @@ pytest_plugins = [
     "worker_fixture",
     "web_fixture",
     "labelstudio_fixture",
+    "s3_fixture",
+    "matrix_fixture",
     "demo_fixture",
     "official_fixture",
 ]

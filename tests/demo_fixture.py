@@ -19,6 +19,7 @@ from sqlalchemy import select
 
 from maskloop_backend.demo.host import load_account
 from maskloop_backend.labelstudio.client import Annotation, LabelStudio
+from maskloop_backend.labelstudio.config import read_interface
 from maskloop_backend.masks.regions import to_regions
 from maskloop_learner.pool.masks import Mask, decode_mask
 from maskloop_learner.pool.pool import Pool
@@ -130,7 +131,8 @@ class Demo:
     def regions(self, client: LabelStudio, ls_task: int) -> list[dict[str, Any]]:
         """The true masks of a task as an annotation's result, one region per label."""
         name = str(client.task_data(self.ls_id, [ls_task])[ls_task]["name"])
-        return to_regions(self.truth(name), from_name="mask", to_name="image", region_prefix=name)
+        interface = read_interface(client.project(self.ls_id).label_config)
+        return to_regions(self.truth(name), controls=interface.controls, region_prefix=name)
 
     def new_user(self, email: str) -> LabelStudio:
         """A client of a new annotator, who comes by the invite link."""

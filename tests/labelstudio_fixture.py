@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-BOOT_SECONDS = 240.0
+BOOT_SECONDS = 420.0
 OPEN_NETWORK = {"USE_DEFAULT_BANNED_SUBNETS": "false", "USER_ADDITIONAL_BANNED_SUBNETS": "169.254.0.0/16"}
 
 
@@ -42,6 +42,11 @@ class LabelStudioServer:
     def log(self) -> Path:
         """File with everything Label Studio printed."""
         return self.data / "label-studio.log"
+
+    @property
+    def files(self) -> Path:
+        """Root of what local-files storages may serve; each storage is a folder in it."""
+        return self.data / "files"
 
     def api(self, method: str, path: str, **arguments: object) -> httpx.Response:
         """One request as the admin with the legacy token, for what a test arranges or checks itself."""
@@ -94,7 +99,7 @@ def start_label_studio(
     `template` is the data folder of another one: its database is copied, which saves the migrations.
     `network` are the variables about banned addresses; default: loopback is allowed.
     """
-    data.mkdir(parents=True, exist_ok=True)
+    (data / "files").mkdir(parents=True, exist_ok=True)
     if template is not None:
         if (template / ".env").exists():  # the key that signs tokens
             shutil.copy(template / ".env", data / ".env")
@@ -114,6 +119,8 @@ def start_label_studio(
         "LABEL_STUDIO_USER_TOKEN": server.token,
         "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
         "LABEL_STUDIO_HOST": server.url,
+        "LOCAL_FILES_SERVING_ENABLED": "true",
+        "LOCAL_FILES_DOCUMENT_ROOT": str(server.files),
         "COLLECT_ANALYTICS": "false",
         "SENTRY_DSN": "",
         "FRONTEND_SENTRY_DSN": "",

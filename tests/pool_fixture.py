@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
+from maskloop_backend.labelstudio.controls import Control, Interface
 from maskloop_learner.pool.masks import encode_mask
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Image, Label, Model, Project, Task
 from maskloop_learner.settings import Settings
+
+TUMOR = Control("brush", "tag", "image", "image", ("Tumor",))
+"""The mask tag of `add_project`'s projects."""
 
 
 @pytest.fixture
@@ -36,7 +40,7 @@ def png_bytes(seed: int = 0, *, width: int = 24, height: int = 16) -> bytes:
 
 def add_project(pool: Pool, *, ls_id: int = 7, labels: tuple[str, ...] = ("Tumor",)) -> int:
     """A connected project; returns its id in the pool."""
-    control = {"from_name": "tag", "to_name": "image", "data_key": "image", "labels": list(labels)}
+    control = Interface((Control("brush", "tag", "image", "image", labels),)).as_json()
     prompts = {label: label.lower() for label in labels}
     with pool.write() as session:
         project = Project(ls_url="http://127.0.0.1:1", ls_id=ls_id, title="test", control=control, prompts=prompts)
@@ -45,7 +49,7 @@ def add_project(pool: Pool, *, ls_id: int = 7, labels: tuple[str, ...] = ("Tumor
         return project.id
 
 
-def add_task(pool: Pool, project_id: int, ls_id: int, *, data: bytes | None = None) -> int:
+def add_task(pool: Pool, project_id: int, ls_id: int, *, data: bytes | None = None, part: str = "image") -> int:
     """A task whose image is in the store; returns its id in the pool."""
     data = png_bytes(ls_id) if data is None else data
     with Pillow.open(io.BytesIO(data)) as image:
@@ -56,7 +60,7 @@ def add_task(pool: Pool, project_id: int, ls_id: int, *, data: bytes | None = No
             session.add(Image(digest=digest, width=width, height=height, format="PNG", size=len(data)))
             session.flush()
         url = f"/data/upload/1/{ls_id}.png"
-        task = Task(project_id=project_id, ls_id=ls_id, url=url, state="ready", image_digest=digest)
+        task = Task(project_id=project_id, ls_id=ls_id, part=part, url=url, state="ready", image_digest=digest)
         session.add(task)
         session.flush()
         return task.id

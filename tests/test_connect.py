@@ -88,18 +88,18 @@ def test_a_new_project_is_connected_once(label_studio: LabelStudioServer, peer: 
         assert client.token_kind in done.findings[0].what
         assert (done.ls_url, done.ls_id, done.title) == (label_studio.url, project, "from scratch")
         assert done.label_config == CONFIG
-        assert done.control is not None
-        assert done.control.labels == ["White matter"]
+        assert done.interface is not None
+        assert done.interface.labels == ("White matter",)
         assert_whole(client, project, peer)
         client.delete_project(project)
 
 
 @pytest.mark.slow
 def test_a_project_that_cannot_be_served_is_left_alone(client: LabelStudio, peer: BackendPeer) -> None:
-    project = client.create_project("polygons", CONFIG.replace("BrushLabels", "PolygonLabels")).id
+    project = client.create_project("boxes", CONFIG.replace("BrushLabels", "RectangleLabels")).id
     done = connect(client, project, **known(peer))
-    assert "PolygonLabels" in told(done, "problem")
-    assert done.control is None
+    assert "RectangleLabels" in told(done, "problem")
+    assert done.interface is None
     assert client.backends(project) == []
     assert client.project(project).sampling == "Sequential sampling"
     client.delete_project(project)

@@ -1,5 +1,6 @@
 """The image fetcher against real servers on loopback: what it reads, what it refuses, where the token goes."""
 
+import base64
 import ipaddress
 import shutil
 import socket
@@ -13,9 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pool_fixture import add_project
+from s3_fixture import S3Server
+from sqlalchemy import select
 
 from maskloop_backend import addresses, fetch
+from maskloop_backend.doctor import examine
 from maskloop_backend.fetch import FetchError, fetch_image
+from maskloop_backend.intake import IntakeError, Wanted, take_in
+from maskloop_learner.hosts import Hosts
+from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.schema import Task
+from maskloop_learner.settings import Settings
 
 TOKEN = {"Authorization": "Token secret-of-label-studio"}
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -94,10 +104,16 @@ def loopback_is_public(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "forbidden", lambda a: None if str(a) == "127.0.0.1" else real(a))
 
 
-def get(url: str, server: Server | str, *, max_bytes: int = 1000, timeout: float = 5.0) -> bytes:
+def get(url: str, server: Server | str, *, max_bytes: int = 1000, timeout: float = 5.0, hosts: str = "") -> bytes:
     base = server if isinstance(server, str) else server.url
     return fetch_image(
-        url, label_studio_url=base, headers_for_label_studio=lambda: TOKEN, max_bytes=max_bytes, timeout=timeout
+        url,
+        label_studio_url=base,
+        headers_for_label_studio=lambda: TOKEN,
+        max_bytes=max_bytes,
+        timeout=timeout,
+        task=7,
+        image_hosts=Hosts.parse(hosts),
     )
 
 
@@ -187,7 +203,8 @@ def test_redirects_into_the_network_are_refused(label_studio: Server, stranger: 
         with pytest.raises(FetchError, match=r"which is (loopback|link-local)") as caught:
             get(f"/data/{number}", label_studio)
         assert "public address" in caught.value.fix
-        assert not caught.value.retry
+        assert "MASKLOOP_IMAGE_HOSTS" in caught.value.fix
+        assert caught.value.retry, "the setting cures it"
     assert stranger.seen == []
 
 
@@ -246,7 +263,7 @@ def test_addresses_inside_the_network_are_refused_however_they_are_spelt(
         ("198.18.0.1", "private"),
         ("192.0.2.1", "private"),
         ("240.0.0.1", "private"),
-        ("100.100.100.200", "not public"),
+        ("100.100.100.200", "a metadata service"),
     ],
 )
 def test_forbidden(address: str, reason: str | None) -> None:
@@ -318,7 +335,8 @@ def test_tls_checks_the_name_not_the_number(
     [
         ("data:image/png;base64,AAAA", "scheme 'data'"),
         ("file:///etc/passwd", "scheme 'file'"),
-        ("s3://bucket/x.png", "scheme 's3'"),
+        ("ftp://images.example/x.png", "scheme 'ftp'"),
+        ("hdfs://bucket/x.png", "scheme 'hdfs'"),
         ("x.png", "scheme 'none'"),
         ("", "scheme 'none'"),
         ("//example.org/x.png", "scheme 'none'"),
@@ -444,3 +462,182 @@ def test_broken_answers(label_studio: Server) -> None:
 def test_an_unknown_name(label_studio: Server) -> None:
     with pytest.raises(FetchError, match="cannot be read"):
         get("http://no-such-host.invalid/x.png", label_studio)
+
+
+RESOLVED = "/tasks/7/resolve/"
+
+
+def test_a_cloud_address_is_asked_of_label_studio_which_redirects_to_the_storage(
+    label_studio: Server, stranger: Server
+) -> None:
+    label_studio.answers[f"/ls{RESOLVED}"] = status(303, f"{stranger.url}/scans/x.png?X-Amz-Signature=s")
+    stranger.answers["/scans/x.png"] = body(b"picture")
+    for url in ("s3://scans/a folder/x.png", "gs://scans/ä.png", "azure-blob://scans/x.png"):
+        base = label_studio.url + "/ls"
+        assert get(url, base, hosts=f"127.0.0.1:{stranger.port}") == b"picture"
+        path, headers = label_studio.seen[-1]
+        assert path.startswith(f"/ls{RESOLVED}?fileuri=")
+        assert base64.urlsafe_b64decode(path.split("fileuri=")[1]).decode() == url
+        assert headers["Authorization"] == TOKEN["Authorization"]
+    assert stranger.tokens() == [None] * 3, "the storage gets a signature, not the token"
+
+
+def test_label_studio_may_pass_a_storages_file_on_itself(label_studio: Server) -> None:
+    label_studio.answers[RESOLVED] = body(b"picture")
+    assert get("s3://scans/x.png", label_studio) == b"picture"
+    assert get(f"{label_studio.url}{RESOLVED}?fileuri=czM6Ly9zY2Fucy94LnBuZw==", label_studio) == b"picture"
+    label_studio.answers["/projects/3/presign/"] = body(b"old")
+    assert get("/projects/3/presign/?fileuri=x", label_studio) == b"old"
+
+
+@pytest.mark.parametrize(
+    ("code", "retry", "fix"),
+    [
+        (401, True, "maskloop connect"),
+        (404, True, "No storage of the project"),
+        (424, True, "cannot read it from its storage"),
+        (500, True, "address"),
+    ],
+)
+def test_what_label_studio_cannot_resolve_names_the_cloud_address(
+    label_studio: Server, code: int, retry: bool, fix: str
+) -> None:
+    label_studio.answers[RESOLVED] = status(code)
+    with pytest.raises(FetchError, match=f"status {code}") as caught:
+        get("s3://scans/x.png", label_studio)
+    assert caught.value.url == f"s3://scans/x.png (through {label_studio.url}{RESOLVED})"
+    assert caught.value.retry == retry
+    assert fix in caught.value.fix
+
+
+@pytest.mark.parametrize("parameter", ["X-Amz-Signature", "X-Goog-Signature", "Signature", "sig"])
+@pytest.mark.parametrize(
+    ("code", "retry", "fix"),
+    [(400, True, "pre-signed"), (403, True, "pre-signed"), (404, False, "address"), (503, True, "address")],
+)
+def test_a_storages_refusal_keeps_the_signature_secret(
+    label_studio: Server, stranger: Server, parameter: str, code: int, retry: bool, fix: str
+) -> None:
+    """A signature that has run out is made anew at the next try; a file that is gone stays gone."""
+    label_studio.answers[RESOLVED] = status(303, f"{stranger.url}/scans/x.png?a=b&{parameter}=hunter2")
+    stranger.answers["/scans/x.png"] = status(code)
+    with pytest.raises(FetchError, match=f"status {code}") as caught:
+        get("s3://scans/x.png", label_studio, hosts=f"127.0.0.1:{stranger.port}")
+    assert "hunter2" not in str(caught.value)
+    assert (caught.value.url, caught.value.retry) == (f"{stranger.url}/scans/x.png?...", retry)
+    assert fix in caught.value.fix
+
+
+def test_a_storage_that_is_down_is_tried_again(label_studio: Server, stranger: Server) -> None:
+    stranger.close()
+    label_studio.answers[RESOLVED] = status(303, f"{stranger.url}/scans/x.png?X-Amz-Signature=hunter2")
+    with pytest.raises(FetchError, match="cannot be read") as caught:
+        get("s3://scans/x.png", label_studio, hosts=f"127.0.0.1:{stranger.port}")
+    assert caught.value.retry
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_presign_redirect_into_the_network_needs_a_named_host(label_studio: Server, stranger: Server) -> None:
+    label_studio.answers[RESOLVED] = status(303, f"{stranger.url}/scans/x.png?X-Amz-Signature=hunter2")
+    for hosts in ("", "127.0.0.1", "localhost", f"127.0.0.1:{stranger.port + 1}"):
+        with pytest.raises(FetchError, match="is loopback") as caught:
+            get("s3://scans/x.png", label_studio, hosts=hosts)
+        assert f"If 127.0.0.1:{stranger.port} is an image server" in caught.value.fix
+        assert "hunter2" not in str(caught.value)
+    assert stranger.seen == []
+
+
+def test_a_named_host_is_read_by_its_name_only_and_without_the_token(label_studio: Server, stranger: Server) -> None:
+    stranger.answers["/x.png"] = body(b"picture")
+    hosts = f"images.lan, 127.0.0.1:{stranger.port}"
+    assert get(f"{stranger.url}/x.png", label_studio, hosts=hosts) == b"picture"
+    for host in ("localhost", "2130706433", "[::ffff:127.0.0.1]"):
+        with pytest.raises(FetchError, match="is loopback"):
+            get(f"http://{host}:{stranger.port}/x.png", label_studio, hosts=hosts)
+    stranger.answers["/y.png"] = status(302, f"{label_studio.url}/data/a.png")
+    label_studio.answers["/data/a.png"] = body(b"secret")
+    with pytest.raises(FetchError, match="is loopback"):
+        get(f"{stranger.url}/y.png", label_studio, hosts=hosts)
+    assert stranger.tokens() == [None, None]
+    assert label_studio.seen == []
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254", "0.0.0.0"])
+def test_a_named_host_that_leads_to_a_metadata_service_is_refused(
+    label_studio: Server, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    found = [(family, socket.SOCK_STREAM, 6, "", (address, 80))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *a, **k: found)
+    with pytest.raises(FetchError, match=r"which is (a metadata|link-local|unspecified)") as caught:
+        get("http://images.lan/x.png", label_studio, hosts="images.lan")
+    assert "correct its name" in caught.value.fix
+
+
+@pytest.mark.parametrize(
+    "path", ["/data/local-files/?d=a.png", "/data/upload/1/a.png", "/tasks/7/resolve/?fileuri=eA=="]
+)
+def test_label_studio_under_another_name_is_recognised(label_studio: Server, stranger: Server, path: str) -> None:
+    with pytest.raises(FetchError, match="is loopback") as caught:
+        get(stranger.url + path, label_studio)
+    assert "LABEL_STUDIO_HOST" in caught.value.fix
+    stranger.answers[path.split("?")[0]] = status(401)
+    with pytest.raises(FetchError, match="status 401") as caught:
+        get(stranger.url + path, label_studio, hosts=f"127.0.0.1:{stranger.port}")
+    assert "LABEL_STUDIO_HOST" in caught.value.fix
+    assert stranger.tokens() == [None]
+
+
+def test_real_signatures_of_a_real_storage(label_studio: Server, s3: S3Server) -> None:
+    """The file, a missing one, a tampered and an expired signature, and a bucket without one, over real HTTP."""
+    s3.put("fetch-test", {"a/b ä.png": b"picture"})
+    hosts = f"127.0.0.1:{s3.port}"
+
+    def ask(url: str) -> bytes:
+        label_studio.answers[RESOLVED] = status(303, url)
+        return get("s3://fetch-test/x", label_studio, hosts=hosts)
+
+    good = s3.presigned("fetch-test", "a/b ä.png")
+    assert ask(good) == b"picture"
+    with pytest.raises(FetchError, match="status 404") as caught:
+        ask(s3.presigned("fetch-test", "none.png"))
+    assert not caught.value.retry
+    for bad in (good[:-4] + "beef", s3.presigned("fetch-test", "a/b ä.png", seconds=-1)):
+        with pytest.raises(FetchError, match=r"status 403.*pre-signed") as caught:
+            ask(bad)
+        assert caught.value.retry
+        assert "Signature" not in str(caught.value)
+    with pytest.raises(FetchError, match=r"status 403.*permission"):
+        get(f"{s3.url}/fetch-test/a/b ä.png", label_studio, hosts=hosts)
+
+
+def intake(pool: Pool, settings: Settings, label_studio: Server, url: str) -> str:
+    """Take in a task's image as sync does, which fails; returns what the task says."""
+    project = add_project(pool)
+    wanted = Wanted(project, label_studio.url, 5, "image", {"image": url})
+    with pytest.raises(IntakeError):
+        take_in(wanted, pool=pool, settings=settings, headers_for=lambda _: TOKEN, timeout=5.0)
+    with pool.read() as session:
+        task = session.scalars(select(Task)).one()
+    assert task.state == "failed"
+    return task.error or ""
+
+
+def test_the_doctor_names_the_setting_for_image_hosts(
+    pool: Pool, settings: Settings, label_studio: Server, stranger: Server
+) -> None:
+    error = intake(pool, settings, label_studio, f"{stranger.url}/x.png")
+    findings = [finding for section in examine(settings) for finding in section.findings]
+    (said,) = [finding for finding in findings if finding.what == f"Task 5: {error}"]
+    assert f"If 127.0.0.1:{stranger.port} is an image server of yours, name it in MASKLOOP_IMAGE_HOSTS" in said.what
+    assert (said.level, said.fix) == ("problem", "It is tried again by itself.")
+
+
+def test_what_is_no_image_is_named_without_its_signature(
+    pool: Pool, settings: Settings, label_studio: Server, stranger: Server
+) -> None:
+    settings.image_hosts = f"127.0.0.1:{stranger.port}"
+    stranger.answers["/x.png"] = body(b"<html>")
+    error = intake(pool, settings, label_studio, f"{stranger.url}/x.png?X-Amz-Signature=hunter2")
+    assert f"{stranger.url}/x.png" in error
+    assert "hunter2" not in error

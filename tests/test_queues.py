@@ -34,7 +34,7 @@ def test_every_key_has_our_prefix_and_no_payload_is_pickled(shared_valkey: Valke
     assert {key.split(b":")[0].decode() for key in conn.scan_iter()} == {KEY_PREFIX}
     job = fetch(conn, score_job_id("v1", DIGEST))
     assert job is not None
-    assert job.data == b'["maskloop_queue.jobs.score_image", null, ["v1", "' + DIGEST.encode() + b'", null], {}]'
+    assert job.data == b'["maskloop_queue.jobs.score_image", null, ["v1", "' + DIGEST.encode() + b'", null, ""], {}]'
 
 
 def test_rq_imported_first_with_its_own_prefix_is_refused() -> None:

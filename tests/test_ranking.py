@@ -1,6 +1,8 @@
 """Ranks and masks in the pool with a real model: one rank per image, one method per version, masks in rank order."""
 
+import json
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from maskloop_learner.model.checkpoint import save_weights
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 from maskloop_learner.pool.database import create_pool_engine, migrate
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import ranking, unranked_digests, unscored_digests
+from maskloop_learner.pool.queries import Question, ranking, unranked, unscored
 from maskloop_learner.pool.schema import Image, Model, Prediction, PredictionVersion, Project, Rank, Score, Task
 from maskloop_learner.pool.store import Store
 from maskloop_learner.settings import Settings
@@ -25,6 +27,7 @@ from maskloop_queue.ranking import ScoringError, rank, write_rank
 from maskloop_queue.scoring import score
 from maskloop_queue.warm import Predictors
 
+NOW = "2026-01-01 00:00:00.000000"
 CHEAP = {"method": "mean-value", "samples": 1, "of_samples": 2}
 
 
@@ -51,6 +54,12 @@ def add_version(pool: Pool, settings: Settings, project_id: int, weights: bytes,
         version = ensure_version(session, project, model, settings)
         set_champion(session, project_id=project_id, model_id=model.id, version_id=version, fence=0, by="test")
         return version
+
+
+def images(questions: Sequence[Question]) -> list[str]:
+    """The images that are asked of, all without prompts of their own."""
+    assert all(question.prompts == "" for question in questions)
+    return [question.image for question in questions]
 
 
 @pytest.fixture
@@ -165,8 +174,8 @@ def test_an_unreadable_image_has_no_rank_and_a_prediction_that_says_why(
     assert "damaged or cut short" in row.error
     assert (ranks(pool), scores) == ([], [])
     with pool.read() as session:
-        assert broken not in unranked_digests(session, project_id, apart, limit=9)
-        assert broken not in unscored_digests(session, project_id, apart, limit=9)
+        assert broken not in images(unranked(session, project_id, apart, limit=9))
+        assert broken not in images(unscored(session, project_id, apart, limit=9))
         assert ranking(session, project_id, apart) == []
 
 
@@ -233,9 +242,9 @@ def test_masks_are_drawn_in_the_order_of_the_ranks(pool: Pool, project_id: int, 
     place(pool, apart, second, 0.2)
     place(pool, apart, labelled, 0.99)
     with pool.read() as session:
-        assert list(unscored_digests(session, project_id, apart, limit=9)) == [third, second, first, labelled]
-        assert list(unscored_digests(session, project_id, apart, limit=2)) == [third, second]
-        assert list(unranked_digests(session, project_id, apart, limit=9)) == [first]
+        assert images(unscored(session, project_id, apart, limit=9)) == [third, second, first, labelled]
+        assert images(unscored(session, project_id, apart, limit=2)) == [third, second]
+        assert images(unranked(session, project_id, apart, limit=9)) == [first]
         assert [(r.ls_id, r.uncertainty) for r in ranking(session, project_id, apart)] == [(3, 0.9), (2, 0.2)]
 
 
@@ -298,45 +307,74 @@ def test_predictions_of_the_first_release_still_rank(settings: Settings, weights
     """A database without ranks is migrated; what it has predicted keeps its place, beside new ranks."""
     engine = create_pool_engine(settings.resolved_database_url)
     migrate(engine, revision="0001")
-    now = "2026-01-01 00:00:00.000000"
     version = "maskloop-0123456789ab"
-    pool = Pool(engine=engine, store=Store(settings.resolved_store_url))
-    project_id = add_project(pool)
-    for number in (1, 2, 3):
-        add_task(pool, project_id, number)
-    model = pool.store.put("weights", weights)
-    first, second, third = digests(pool)
-    with pool.write() as session:
-        row = Model(project_id=project_id, weights_digest=model, backbone="nano", labels=["Tumor"])
-        session.add(row)
-        session.flush()
-        config = {"weights": model, "prompts": {"Tumor": "tumor"}, "method": "monte-carlo", "samples": 2}
-        config |= {"threshold": 0.5, "min_speck_area": 0, "max_hole_area": 0}
-        session.add(PredictionVersion(id=version, project_id=project_id, model_id=row.id, config=config))
-        session.flush()
-        for number, (image, uncertainty) in enumerate(((first, 0.25), (second, 0.75)), 1):
-            session.execute(
-                text(
-                    "INSERT INTO predictions (id, version_id, image_digest, uncertainty, seconds, created_at) "
-                    "VALUES (:id, :version, :image, :uncertainty, 0, :now)"
-                ),
-                {"id": number, "version": version, "image": image, "uncertainty": uncertainty, "now": now},
+    store = Store(settings.resolved_store_url)
+    first, second, third = (store.put("images", png_bytes(number)) for number in (1, 2, 3))
+    model = store.put("weights", weights)
+    control = {"from_name": "tag", "to_name": "image", "data_key": "scan", "labels": ["Tumor"]}
+    config = {"weights": model, "prompts": {"Tumor": "tumor"}, "method": "monte-carlo", "samples": 2}
+    config |= {"threshold": 0.5, "min_speck_area": 0, "max_hole_area": 0}
+    rows: list[tuple[str, dict[str, Any]]] = [
+        (
+            "projects",
+            {"id": 1, "ls_url": "http://127.0.0.1:1", "ls_id": 7, "title": "t", "label_config": "", "created_at": NOW}
+            | {"control": json.dumps(control), "prompts": json.dumps({"Tumor": "tumor"})},
+        ),
+        *(
+            ("images", {"digest": image, "width": 24, "height": 16, "format": "PNG", "size": 1, "created_at": NOW})
+            for image in (first, second, third)
+        ),
+        *(
+            (
+                "tasks",
+                {"id": n, "project_id": 1, "ls_id": n, "url": "", "data": "{}", "state": "ready", "attempts": 0}
+                | {"image_digest": image, "created_at": NOW},
             )
-            session.execute(
-                text(
-                    "INSERT INTO scores (prediction_id, label, mask_digest, area, probability, predictive_entropy, "
-                    "expected_entropy, mutual_information, variance, method, samples) "
-                    "VALUES (:id, 'Tumor', :mask, 1, 0.6, :uncertainty, 0.1, 0.1, 0.01, 'monte-carlo', 2)"
-                ),
-                {"id": number, "mask": "0" * 64, "uncertainty": uncertainty},
+            for n, image in enumerate((first, second, third), 1)
+        ),
+        (
+            "models",
+            {"id": 1, "project_id": 1, "weights_digest": model, "backbone": "nano", "labels": '["Tumor"]'}
+            | {"config": "{}", "metrics": "{}", "created_at": NOW},
+        ),
+        (
+            "prediction_versions",
+            {"id": version, "project_id": 1, "model_id": 1, "config": json.dumps(config), "created_at": NOW},
+        ),
+        *(
+            (
+                "predictions",
+                {"id": n, "version_id": version, "image_digest": image, "uncertainty": uncertainty}
+                | {"seconds": 0, "created_at": NOW},
             )
-    pool.close()
+            for n, image, uncertainty in ((1, first, 0.25), (2, second, 0.75))
+        ),
+        *(
+            (
+                "scores",
+                {"prediction_id": n, "label": "Tumor", "mask_digest": "0" * 64, "area": 1, "probability": 0.6}
+                | {"predictive_entropy": 0.3, "expected_entropy": 0.1, "mutual_information": 0.1, "variance": 0.01}
+                | {"method": "monte-carlo", "samples": 2},
+            )
+            for n in (1, 2)
+        ),
+    ]
+    with engine.connect().execution_options(maskloop_write=True) as connection, connection.begin():
+        for table, values in rows:
+            names = ", ".join(values)
+            marks = ", ".join(f":{name}" for name in values)
+            connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({marks})"), values)
+    engine.dispose()
+    project_id = 1
     pool = Pool.open(settings)
     with pool.read() as session:
+        assert {task.part for task in session.scalars(select(Task))} == {"scan"}
+        kept = session.get_one(Project, project_id).control
+        assert kept["controls"] == [{"kind": "brush", **control}]
         found = ranking(session, project_id, version)
         assert [(r.ls_id, r.uncertainty, r.aggregates) for r in found] == [(2, 0.75, {}), (1, 0.25, {})]
         assert {s.label: s.aggregates for s in session.scalars(select(Score))} == {"Tumor": {}}
-        assert list(unranked_digests(session, project_id, version, limit=9)) == [third]
+        assert images(unranked(session, project_id, version, limit=9)) == [third]
     predictors = Predictors(device="cpu")
     assert not score(pool, predictors, version, first)
     assert score(pool, predictors, version, third)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pool_fixture import add_label, add_model, add_project, add_task
+from pool_fixture import TUMOR, add_label, add_model, add_project, add_task
 from sqlalchemy import select
 from valkey_fixture import Valkey
 
@@ -36,7 +36,7 @@ def annotation(minute: int, *, box: int = 4, width: int = WIDTH, **changes: Any)
     """An annotation as the client reads it: a square of `box` pixels, changed at `minute`."""
     mask = np.zeros((HEIGHT, width), bool)
     mask[:box, :box] = True
-    regions = to_regions({"Tumor": mask}, from_name="tag", to_name="image", region_prefix="r")
+    regions = to_regions({"Tumor": mask}, controls=[TUMOR], region_prefix="r")
     fields: dict[str, Any] = {
         "id": 31,
         "task": 5,

@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
-from pool_fixture import add_model, add_project, add_task, png_bytes
+from pool_fixture import TUMOR, add_model, add_project, add_task, png_bytes
 from sqlalchemy import select, update
 from valkey_fixture import Valkey, wait_until
 from web_fixture import Hand, add_prediction, add_version, queued, serving
@@ -135,7 +135,7 @@ def test_the_reply_is_the_pools_mask(serve_web: httpx.Client, pool: Pool, projec
     with pool.read() as session:
         score = session.scalars(select(Score).where(Score.prediction_id == prediction)).one()
     expected = decode_mask(pool.store.get("masks", score.mask_digest))
-    found = from_regions(result["result"], from_name="tag", labels=["Tumor"], width=24, height=16)
+    found = from_regions(result["result"], controls=[TUMOR], width=24, height=16)
     assert (found["Tumor"] == expected).all()
     assert (result["result"][0]["from_name"], result["result"][0]["to_name"]) == ("tag", "image")
     assert ask(serve_web, task(5)) == [result]

@@ -71,7 +71,9 @@ def add_version(pool: Pool, project_id: int, model_id: int, version: str) -> Non
             champion.version_id = version
 
 
-def add_prediction(pool: Pool, version: str, digest: str, *, uncertainty: float = 0.25, label: str = "Tumor") -> int:
+def add_prediction(
+    pool: Pool, version: str, digest: str, *, uncertainty: float = 0.25, label: str = "Tumor", prompts: str = ""
+) -> int:
     """A prediction with a box as its mask; returns its id."""
     with pool.read() as session:
         image = session.get_one(Image, digest)
@@ -80,7 +82,7 @@ def add_prediction(pool: Pool, version: str, digest: str, *, uncertainty: float 
     mask_digest = pool.store.put("masks", encode_mask(mask))
     figures: dict[str, Any] = {"expected_entropy": 0.1, "mutual_information": 0.15, "variance": 0.02}
     with pool.write() as session:
-        prediction = Prediction(version_id=version, image_digest=digest, uncertainty=uncertainty)
+        prediction = Prediction(version_id=version, image_digest=digest, prompt_digest=prompts, uncertainty=uncertainty)
         session.add(prediction)
         session.flush()
         session.add(
@@ -114,8 +116,8 @@ class Hand:
             for job_id in queue.get_job_ids(length=1):
                 job = fetch(self.conn, job_id)
                 assert job is not None
-                version, digest, deadline = job.args
-                add_prediction(self.pool, version, digest)
+                version, digest, deadline, prompts = job.args
+                add_prediction(self.pool, version, digest, prompts=prompts)
                 self.done.append((version, digest, deadline))
                 job.delete()
 
@@ -131,4 +133,4 @@ class Hand:
 def queued(conn: redis.Redis) -> list[tuple[str, str, float | None]]:
     """Arguments of the scoring jobs in the queue, the next one first."""
     jobs = [fetch(conn, job_id) for job_id in gpu_queue(conn).get_job_ids()]
-    return [tuple(job.args) for job in jobs if job is not None]
+    return [tuple(job.args[:3]) for job in jobs if job is not None]

@@ -1,4 +1,4 @@
-"""Connections to public addresses only: a name is resolved once, checked, and connected to by number.
+"""Connections to public and to named addresses only: a name is resolved once, checked, connected to by number.
 
 Sits below httpcore, so that no redirect, odd spelling of a number or changing DNS answer gets around it.
 """
@@ -7,18 +7,23 @@ import ipaddress
 import socket
 import time
 from ssl import SSLContext
-from typing import Any
+from typing import Any, Literal
 
 import httpcore
 
-# Public by number, but the metadata service of a cloud (Azure).
-METADATA = {ipaddress.ip_address("168.63.129.16")}
+# Metadata services of clouds that do not answer on a link-local address: Azure, Alibaba, AWS by IPv6.
+METADATA = {ipaddress.ip_address(number) for number in ("168.63.129.16", "100.100.100.200", "fd00:ec2::254")}
 # An IPv4 address stands in the last 32 bits (NAT64, IPv4-compatible).
 EMBEDDED = [ipaddress.IPv6Network(n) for n in ("64:ff9b::/96", "::/96")]
 # Private NAT64, site-local, Teredo.
 REFUSED = [ipaddress.IPv6Network(n) for n in ("64:ff9b:1::/48", "fec0::/10", "2001::/32")]
 
+# Kinds of address that a host has which the operator names; never a metadata service or link-local.
+NAMEABLE = {"loopback", "private", "not public"}
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Trust = Literal["own", "named", "none"]
+"""Label Studio itself may be anywhere, a host that the operator names in the network, any other on the internet."""
 
 
 class AddressRefused(Exception):
@@ -46,8 +51,8 @@ def forbidden(address: Address) -> str | None:
 class GuardedNetwork(httpcore.NetworkBackend):
     """Resolves a name once, checks every address, connects to a checked one; nothing outlives the deadline."""
 
-    def __init__(self, deadline: float, *, any_address: bool) -> None:
-        self.deadline, self.any_address = deadline, any_address
+    def __init__(self, deadline: float, *, trust: Trust) -> None:
+        self.deadline, self.trust = deadline, trust
         self.backend = httpcore.SyncBackend()
 
     def connect_tcp(
@@ -61,8 +66,8 @@ class GuardedNetwork(httpcore.NetworkBackend):
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         numbers = list(dict.fromkeys(str(entry[4][0]) for entry in found))
         for number in numbers:
-            reason = None if self.any_address else forbidden(ipaddress.ip_address(number))
-            if reason:
+            reason = None if self.trust == "own" else forbidden(ipaddress.ip_address(number))
+            if reason and not (self.trust == "named" and reason in NAMEABLE):
                 raise AddressRefused(f"leads to {number}, which is {reason}")
         failure: Exception = httpcore.ConnectError("no address")
         for number in numbers:

@@ -9,8 +9,10 @@ from maskloop_backend.labelstudio.client import LabelStudio
 from maskloop_backend.labelstudio.connect import connect
 from maskloop_backend.labelstudio.findings import Connection, Finding
 from maskloop_backend.labelstudio.tokens import TokenError, load_token, normal_url, save_token
+from maskloop_backend.sync.config import follow_interface
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.prompting import add_labels
 from maskloop_learner.pool.schema import Project
 from maskloop_learner.settings import Settings
 
@@ -37,12 +39,12 @@ def connect_project(
             username=credentials.username,
             password=credentials.password,
         )
-    if connection.control is None:
+    if (interface := connection.interface) is None:
         return connection
     save_token(settings.home, url, token)
-    unknown = sorted(set(prompts) - set(connection.control.labels))
+    unknown = sorted(set(prompts) - set(interface.labels))
     if unknown:
-        names = ", ".join(connection.control.labels)
+        names = ", ".join(interface.labels)
         connection.findings.append(
             Finding("problem", f"There is no label {unknown[0]!r} to prompt for", f"The labels are: {names}.")
         )
@@ -52,11 +54,9 @@ def connect_project(
             project = Project(ls_url=url, ls_id=ls_id, control={}, prompts={})
             session.add(project)
         project.title, project.label_config = connection.title, connection.label_config
-        project.control = connection.control.as_json()
-        project.prompts = {
-            label: prompts.get(label) or project.prompts.get(label) or label.lower()
-            for label in connection.control.labels
-        }
+        follow_interface(project, interface)
+        given = {label: prompts[label] for label in interface.labels if prompts.get(label)}
+        project.prompts = add_labels({**project.prompts, **given}, interface.labels)
         session.flush()
         record(session, "project.connected", project_id=project.id, data={"prompts": project.prompts})
         said = "; ".join(f"{label}: {text!r}" for label, text in project.prompts.items())

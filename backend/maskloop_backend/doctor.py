@@ -20,7 +20,7 @@ from maskloop_backend.labelstudio.tokens import TokenError
 from maskloop_backend.sync.work import new_images, waiting_tasks
 from maskloop_learner.pool.database import DatabaseError
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import current_version
+from maskloop_learner.pool.queries import answers, current_version
 from maskloop_learner.pool.schema import Label, Model, Prediction, Project, Round, Task, utcnow
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.settings import Settings
@@ -137,7 +137,7 @@ def _project(pool: Pool, settings: Settings, project: Project) -> Iterator[Findi
         yield Finding("problem", str(error))
     else:
         yield from found.findings
-        if found.control is not None and found.control.as_json() != project.control:
+        if found.interface is not None and found.interface.as_json() != project.control:
             yield Finding("problem", "The label config was changed since it was connected", "Run `maskloop connect`.")
     with pool.read() as session:
         yield from _sync(project, settings)
@@ -169,11 +169,11 @@ def _images(session: Session, project: Project) -> Iterator[Finding]:
         yield Finding("problem", f"Task {task.ls_id}: {task.error}", again)
     if len(failed) > SHOWN:
         yield Finding("problem", f"{len(failed) - SHOWN} more tasks have images that cannot be used")
-    statement = select(Task.ls_id, Prediction.error).join(Prediction, Prediction.image_digest == Task.image_digest)
     version = current_version(session, project.id)
-    for ls_id, reason in session.execute(
-        statement.where(*mine, Prediction.version_id == version, Prediction.error.is_not(None)).limit(SHOWN)
-    ):
+    if version is None:
+        return
+    statement = select(Task.ls_id, Prediction.error).join(Prediction, answers(Prediction, version))
+    for ls_id, reason in session.execute(statement.where(*mine, Prediction.error.is_not(None)).limit(SHOWN)):
         yield Finding("problem", f"Task {ls_id}: its image could not be predicted: {reason}")
 
 

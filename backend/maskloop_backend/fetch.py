@@ -1,7 +1,9 @@
 """Fetches an image that a task names, without being talked into reading anything else.
 
 The URL comes from whoever may create tasks, so it is not trusted: Label Studio's token goes to Label Studio's
-own origin only, and no other address inside the network (loopback, private, metadata) is ever connected to.
+own origin only, and no other address inside the network (loopback, private, metadata) is ever connected to, but
+for the image servers that the operator names. What lies in a cloud storage is asked of Label Studio, which redirects
+to the storage with a signed address or passes the file on.
 """
 
 import socket
@@ -12,8 +14,10 @@ from ssl import SSLContext, create_default_context
 
 import httpcore
 
-from maskloop_backend.addresses import AddressRefused, GuardedNetwork
+from maskloop_backend.addresses import AddressRefused, GuardedNetwork, Trust
 from maskloop_backend.origins import FetchError, Target, first_target, next_target, split_url
+from maskloop_backend.refusals import address_refused, check_status
+from maskloop_learner.hosts import Hosts
 
 __all__ = ["FetchError", "fetch_image"]
 
@@ -27,18 +31,22 @@ def fetch_image(
     headers_for_label_studio: Callable[[], dict[str, str]],
     max_bytes: int,
     timeout: float,
+    task: int,
+    image_hosts: Hosts = Hosts(),  # noqa: B008 - immutable
 ) -> bytes:
     """Read the bytes behind a task's image address, of any content type, at most `max_bytes`, in `timeout` seconds.
 
-    A relative address belongs to Label Studio. `headers_for_label_studio` is called only when Label Studio is
-    asked. Redirects are followed up to five times. Raises FetchError.
+    A relative address belongs to Label Studio; one in a cloud storage (s3, gs, azure-blob) is asked of Label Studio
+    for `task`, its number there. `headers_for_label_studio` is called only when Label Studio is asked. `image_hosts`
+    may be inside the network. Redirects are followed up to five times. Raises FetchError.
     """
     base = split_url(label_studio_url, label_studio_url)
-    target = first_target(url.strip(), base)
+    target = first_target(url.strip(), base, task)
     deadline = time.monotonic() + timeout
     for _ in range(MAX_REDIRECTS + 1):
         headers = headers_for_label_studio() if target.inside else {}
-        answer = _get(target, headers, max_bytes, deadline, timeout)
+        trust: Trust = "own" if target.inside else "named" if image_hosts.holds(target.host, target.port) else "none"
+        answer = _get(target, headers, max_bytes, deadline, timeout, trust)
         if isinstance(answer, bytes):
             return answer
         target = next_target(target, answer, base)
@@ -47,7 +55,9 @@ def fetch_image(
     )
 
 
-def _get(target: Target, headers: dict[str, str], max_bytes: int, deadline: float, timeout: float) -> bytes | str:
+def _get(
+    target: Target, headers: dict[str, str], max_bytes: int, deadline: float, timeout: float, trust: Trust
+) -> bytes | str:
     """One request: the body, or the address of a redirect."""
     raw = [("Host", target.netloc), ("User-Agent", "maskloop"), ("Accept", "image/*,*/*;q=0.5")]
     raw += [("Accept-Encoding", "identity"), *headers.items()]
@@ -57,7 +67,7 @@ def _get(target: Target, headers: dict[str, str], max_bytes: int, deadline: floa
         port=target.port,
         target=(target.path + (f"?{target.query}" if target.query else "")).encode("ascii"),
     )
-    guard = GuardedNetwork(deadline, any_address=target.inside)
+    guard = GuardedNetwork(deadline, trust=trust)
     limits = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout)}
     context = _tls() if target.scheme == "https" else None
     try:
@@ -68,15 +78,10 @@ def _get(target: Target, headers: dict[str, str], max_bytes: int, deadline: floa
             fields = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
             if response.status in (301, 302, 303, 307, 308) and fields.get("location"):
                 return _text(fields["location"])
-            _check_status(target, response.status)
+            check_status(target, response.status)
             return _body(target, fields, response.iter_stream(), max_bytes)
     except AddressRefused as error:
-        raise FetchError(
-            target.shown,
-            str(error),
-            "Only Label Studio itself may be inside the network: upload the image to Label Studio, "
-            "or give the task a public address.",
-        ) from error
+        raise address_refused(target, str(error), trust) from error
     except httpcore.TimeoutException as error:
         raise FetchError(
             target.shown, f"no complete answer within {timeout:g} s", "Check the server and the network.", retry=True
@@ -88,19 +93,6 @@ def _get(target: Target, headers: dict[str, str], max_bytes: int, deadline: floa
             "Check that the server is up and that its name and certificate are right.",
             retry=True,
         ) from error
-
-
-def _check_status(target: Target, status: int) -> None:
-    if status == 200:
-        return
-    fix = "Check the task's image address."
-    if status in (401, 403):
-        fix = "The server of the image asks for a permission that Maskloop does not have."
-        if target.inside:
-            fix = "Label Studio refuses the token: run `maskloop connect` with a valid one."
-    raise FetchError(
-        target.shown, f"answered with status {status}", fix, retry=status in (401, 403, 408, 425, 429) or status >= 500
-    )
 
 
 def _body(target: Target, fields: dict[str, str], chunks: Iterable[bytes], max_bytes: int) -> bytes:

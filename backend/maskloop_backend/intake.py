@@ -4,18 +4,23 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
+from maskloop_backend.cloud import shown_address
 from maskloop_backend.fetch import FetchError, fetch_image
 from maskloop_learner.pool.images import ImageError, ImageInfo, probe_image
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Image, Task, utcnow
+from maskloop_learner.pool.prompting import set_prompts
+from maskloop_learner.pool.queries import Question
+from maskloop_learner.pool.schema import Image, Project, Task, utcnow
 from maskloop_learner.settings import Settings
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 HeadersFor = Callable[[str], dict[str, str]]
 """Label Studio's URL -> headers with its token. Raises FetchError when there is no valid one."""
@@ -29,7 +34,7 @@ class IntakeError(RuntimeError):
 
 @dataclass(frozen=True)
 class Wanted:
-    """A task of Label Studio whose image is not in the pool."""
+    """A task of Label Studio with an image, under `data_key` of its data, that is not in the pool."""
 
     project_id: int
     ls_url: str
@@ -38,8 +43,8 @@ class Wanted:
     data: dict[str, Any]
 
 
-def take_in(wanted: Wanted, *, pool: Pool, settings: Settings, headers_for: HeadersFor, timeout: float) -> str:
-    """Fetch, check and store a task's image; return its digest. Slow: network, decoding, disk.
+def take_in(wanted: Wanted, *, pool: Pool, settings: Settings, headers_for: HeadersFor, timeout: float) -> Question:
+    """Fetch, check and store a task's image; return it with what is asked of it. Slow: network, decoding, disk.
 
     Raises IntakeError after marking the task as failed.
     """
@@ -57,34 +62,36 @@ def take_in(wanted: Wanted, *, pool: Pool, settings: Settings, headers_for: Head
             headers_for_label_studio=lambda: headers_for(wanted.ls_url),
             max_bytes=int(settings.max_image_megabytes * 1e6),
             timeout=timeout,
+            task=wanted.ls_id,
+            image_hosts=settings.named_image_hosts,
         )
-        info = probe_image(content, max_megapixels=settings.max_image_megapixels, name=shown[:200])
+        info = probe_image(content, max_megapixels=settings.max_image_megapixels, name=shown_address(url))
     except (FetchError, ImageError) as error:
         _mark_failed(pool, wanted, shown, error)
         raise IntakeError(str(error)) from error
     digest = pool.store.put("images", content)
-    _mark_ready(pool, wanted, shown, digest, info, len(content))
-    return digest
+    return Question(digest, _mark_ready(pool, wanted, shown, digest, info, len(content)))
 
 
-def _mark_ready(pool: Pool, wanted: Wanted, url: str, digest: str, info: ImageInfo, size: int) -> None:
-    def change() -> None:
+def _mark_ready(pool: Pool, wanted: Wanted, url: str, digest: str, info: ImageInfo, size: int) -> str:
+    def change() -> str:
         with pool.write() as session:
             if session.get(Image, digest) is None:
                 session.add(Image(digest=digest, width=info.width, height=info.height, format=info.format, size=size))
                 session.flush()
-            task = session.scalar(_find(wanted)) or _new(wanted, url)
+            task = session.scalar(_find(wanted)) or _new(session, wanted, url)
             if task.url in ("", url):  # else sync has learnt of another image meanwhile
                 task.state, task.error, task.retry_at, task.image_digest = "ready", None, None, digest
             session.add(task)
+            return task.prompt_digest
 
-    _again(change)
+    return _again(change)
 
 
 def _mark_failed(pool: Pool, wanted: Wanted, url: str, error: FetchError | ImageError) -> None:
     def change() -> None:
         with pool.write() as session:
-            task = session.scalar(_find(wanted)) or _new(wanted, url)
+            task = session.scalar(_find(wanted)) or _new(session, wanted, url)
             if task.state == "ready" or task.url not in ("", url):
                 return  # sync took it in, or learnt of another image, meanwhile
             task.attempts = (task.attempts or 0) + 1
@@ -97,17 +104,20 @@ def _mark_failed(pool: Pool, wanted: Wanted, url: str, error: FetchError | Image
     _again(change)
 
 
-def _again(change: Callable[[], None]) -> None:
+def _again(change: Callable[[], T]) -> T:
     try:
-        change()
+        return change()
     except IntegrityError:
         # On PostgreSQL sync may insert the same task or image between our look and our insert: now it is there.
-        change()
+        return change()
 
 
 def _find(wanted: Wanted) -> Any:
-    return select(Task).where(Task.project_id == wanted.project_id, Task.ls_id == wanted.ls_id)
+    mine = Task.project_id == wanted.project_id, Task.ls_id == wanted.ls_id, Task.part == wanted.data_key
+    return select(Task).where(*mine)
 
 
-def _new(wanted: Wanted, url: str) -> Task:
-    return Task(project_id=wanted.project_id, ls_id=wanted.ls_id, url=url, data=wanted.data)
+def _new(session: Session, wanted: Wanted, url: str) -> Task:
+    task = Task(project_id=wanted.project_id, ls_id=wanted.ls_id, part=wanted.data_key, url=url, data=wanted.data)
+    set_prompts(session, session.get_one(Project, wanted.project_id), task)
+    return task

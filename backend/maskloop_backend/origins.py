@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass, replace
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
+from maskloop_backend import cloud
+
 LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # Pages of Label Studio that are not files: a task must not make us call them with the token.
@@ -43,13 +45,24 @@ class Target:
         return f"{self.scheme}://{self.netloc}{self.path}" + (f"?{self.query}" if self.query else "")
 
     @property
+    def asked_for(self) -> str | None:
+        """The address in a cloud storage that Label Studio is asked to resolve, or None."""
+        return cloud.resolved_address(self.path, self.query) if self.inside else None
+
+    @property
     def shown(self) -> str:
         """For messages: a foreign query may be a signature, so it is left out."""
+        if self.asked_for is not None:
+            return f"{cloud.shown_address(self.asked_for)} (through {self.scheme}://{self.netloc}{self.path})"
         query = (f"?{self.query}" if self.inside else "?...") if self.query else ""
         return f"{self.scheme}://{self.netloc}{self.path}{query}"
 
 
-def first_target(url: str, base: Target) -> Target:
+def first_target(url: str, base: Target, task: int) -> Target:
+    if cloud.is_cloud(url):
+        return split_url(
+            base.url.removesuffix(base.path) + base.path.rstrip("/") + cloud.resolver_path(url, task), url, base
+        )
     if url.startswith("/") and not url.startswith("//"):
         root = base.path.rstrip("/")
         # With a sub-path, Label Studio writes the address with or without it.
@@ -79,7 +92,7 @@ def next_target(target: Target, location: str, base: Target) -> Target:
 
 def split_url(url: str, shown: str, base: Target | None = None) -> Target:
     """Take a URL apart; only these parts are used from here on. `base` None: it is Label Studio's own."""
-    name = _redact(shown)
+    name = cloud.shown_address(shown)
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -89,8 +102,8 @@ def split_url(url: str, shown: str, base: Target | None = None) -> Target:
     if scheme not in ("http", "https"):
         raise FetchError(
             name,
-            f"has the scheme {scheme or 'none'!r}; only http and https are fetched",
-            "Upload the image to Label Studio, or let its storage turn addresses into http ones (pre-signed URLs).",
+            f"has the scheme {scheme or 'none'!r}; only http, https, {', '.join(cloud.SCHEMES)} are fetched",
+            "Upload the image to Label Studio, or add its storage to the project there.",
         )
     if not host or re.search(r"[\s@/?#%]", host) or re.search(r"[\\\x00-\x1f\x7f]", url):
         raise FetchError(name, "has no valid host", "Correct the task's image address.")
@@ -119,10 +132,3 @@ def _refuse_pages(target: Target, base: Target) -> None:
     login = inner.startswith("/user/login")
     if not login and (".." in path.split("/") or ("/" + inner.lstrip("/")).startswith(NOT_FILES)):
         raise FetchError(target.shown, "is not a file of Label Studio", "Correct the task's image address.")
-
-
-def _redact(url: str) -> str:
-    """An address for messages: without user, password, query and line breaks, at most 200 characters."""
-    shown = re.sub(r"//[^/?#]*@", "//", url.split("?", 1)[0])
-    shown = shown.encode("utf-8", "replace").decode()
-    return re.sub(r"[\x00-\x1f\x7f]", "?", shown)[:200] if not shown.startswith("data:") else "data:..."

@@ -1,11 +1,13 @@
-"""The replies to /predict: a prediction of the pool as JSON for Label Studio, encoded once and kept."""
+"""The replies to /predict: predictions of the pool as JSON for Label Studio, encoded once and kept."""
 
 import json
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from maskloop_backend.labelstudio.controls import Interface
 from maskloop_backend.masks.regions import to_regions
 from maskloop_learner.pool.masks import decode_mask
 from maskloop_learner.pool.schema import Prediction, Score
@@ -18,11 +20,12 @@ UNANSWERED = "maskloop-unanswered"
 
 
 @dataclass(frozen=True)
-class Control:
-    """Where a project's regions go: names of the tags of its label config."""
+class Predicted:
+    """What was predicted of one image of a task. A prediction with an error has no scores."""
 
-    from_name: str
-    to_name: str
+    data_key: str
+    prediction: Prediction
+    scores: list[Score]
 
 
 def empty_result(model_version: str) -> bytes:
@@ -35,27 +38,32 @@ def empty_result(model_version: str) -> bytes:
     return json.dumps({"result": [], "score": 1.0, "model_version": model_version}).encode()
 
 
-def make_result(prediction: Prediction, scores: list[Score], *, control: Control, store: Store) -> dict[str, Any]:
-    """One prediction as Label Studio takes it: regions, serving score 1 - uncertainty, model version.
+def make_result(images: Sequence[Predicted], *, interface: Interface, store: Store) -> dict[str, Any]:
+    """One task's prediction as Label Studio takes it: the regions of all its images, serving score, model version.
 
-    Raises StoreError when a mask is missing and ValueError when one cannot be read.
+    The serving score is 1 - uncertainty of the most uncertain image. Raises StoreError when a mask is missing and
+    ValueError when one cannot be read, or when no image could be predicted.
     """
-    if prediction.uncertainty is None:
-        raise ValueError(f"prediction {prediction.id} has no uncertainty")
-    regions = to_regions(
-        {score.label: decode_mask(store.get("masks", score.mask_digest)) for score in scores},
-        from_name=control.from_name,
-        to_name=control.to_name,
-        scores={score.label: score.probability for score in scores},
-        region_prefix=f"{prediction.version_id}-{prediction.image_digest}",
-    )
-    score = min(1.0, max(0.0, round(1.0 - prediction.uncertainty, 9)))
-    return {"result": regions, "score": score, "model_version": prediction.version_id}
+    uncertainties = [image.prediction.uncertainty for image in images if image.prediction.uncertainty is not None]
+    if not uncertainties:
+        raise ValueError(f"prediction {images[0].prediction.id if images else None} has no uncertainty")
+    regions: list[dict[str, Any]] = []
+    for image in images:
+        row = image.prediction
+        prefix = "-".join(filter(None, (row.version_id, row.image_digest, row.prompt_digest)))
+        regions += to_regions(
+            {score.label: decode_mask(store.get("masks", score.mask_digest)) for score in image.scores},
+            controls=interface.on(image.data_key).controls,
+            scores={score.label: score.probability for score in image.scores},
+            region_prefix=prefix,
+        )
+    score = min(1.0, max(0.0, round(1.0 - max(uncertainties), 9)))
+    return {"result": regions, "score": score, "model_version": images[0].prediction.version_id}
 
 
-def encode_result(prediction: Prediction, scores: list[Score], *, control: Control, store: Store) -> bytes:
+def encode_result(images: Sequence[Predicted], *, interface: Interface, store: Store) -> bytes:
     """`make_result` as JSON."""
-    return json.dumps(make_result(prediction, scores, control=control, store=store), separators=(",", ":")).encode()
+    return json.dumps(make_result(images, interface=interface, store=store), separators=(",", ":")).encode()
 
 
 class ResultCache:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from maskloop_learner.hosts import Hosts
 
 CORES = os.cpu_count() or 1
 Threads = Annotated[int, Field(ge=1, le=1024)]
@@ -56,6 +58,11 @@ class Settings(BaseSettings):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "fp32", description="Precision of matrix products: fp32, bf16, or auto: bf16 where the hardware is made for it."
     )
+    warm_models_mb: int = Field(
+        2048,
+        ge=0,
+        description="Memory for models that a GPU worker keeps ready, in MB; the least recently used leave it first.",
+    )
     samples: int = Field(30, ge=1, le=1000, description="Monte-Carlo samples S per prediction.")
     cheap_ranking: bool = Field(
         True,
@@ -77,6 +84,11 @@ class Settings(BaseSettings):
         100.0, gt=0, description="Larger images are refused with a reason, before they are decoded."
     )
     max_image_megabytes: float = Field(512.0, gt=0, description="Larger image files are refused with a reason.")
+    image_hosts: str | None = Field(
+        None,
+        description="Image servers inside the network that tasks may name, comma separated `host` (ports 80 and 443) "
+        "or `host:port`, e.g. `minio:9000,pacs.hospital.lan`; they are asked without a token. Others are refused.",
+    )
     predict_deadline: float = Field(
         60.0,
         gt=0,
@@ -101,6 +113,12 @@ class Settings(BaseSettings):
     train_steps: int = Field(300, ge=1, description="Optimizer steps of one training.")
     train_batch: int = Field(4, ge=1, description="Images per optimizer step.")
     train_seed: int = Field(0, ge=0, description="Seed of a training: weights, order and augmentation.")
+    prompt_dropout: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="How often a training asks by less than an image's prompt, where that has parts to leave out.",
+    )
     checkpoint_steps: int = Field(50, ge=1, description="Optimizer steps between two resumable checkpoints.")
     validation_share: float = Field(
         0.2, gt=0, lt=1, description="Share of the labelled images kept out of training for the gate."
@@ -127,6 +145,17 @@ class Settings(BaseSettings):
         description="Path of the `label-studio` program of its own virtual environment, for `maskloop demo`.",
     )
     label_studio_port: int = Field(8080, ge=1, le=65535, description="Port of the demo's Label Studio.")
+
+    @field_validator("image_hosts")
+    @classmethod
+    def _check_hosts(cls, text: str | None) -> str | None:
+        Hosts.parse(text or "")
+        return text
+
+    @property
+    def named_image_hosts(self) -> Hosts:
+        """The image servers inside the network that may be read."""
+        return Hosts.parse(self.image_hosts or "")
 
     @property
     def resolved_database_url(self) -> str:

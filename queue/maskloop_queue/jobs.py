@@ -22,7 +22,7 @@ class JobRefused(RuntimeError):
     """A job names a function that is not on the whitelist, or carries what only a forged job would."""
 
 
-def score_image(version_id: str, image_digest: str, deadline: float | None = None) -> None:
+def score_image(version_id: str, image_digest: str, deadline: float | None = None, prompts: str = "") -> None:
     """Predict one image with a prediction version into the pool; dropped when `deadline` (Unix time) has passed."""
     if deadline is not None and time.time() > deadline:
         log.info("dropped: nobody waits any more for image %s under %s", image_digest[:12], version_id)
@@ -30,15 +30,15 @@ def score_image(version_id: str, image_digest: str, deadline: float | None = Non
     from maskloop_queue import scoring
 
     place = running()
-    scoring.score(place.pool, place.predictors, version_id, image_digest)
+    scoring.score(place.pool, place.predictors, version_id, image_digest, prompts)
 
 
-def rank_image(version_id: str, image_digest: str) -> None:
+def rank_image(version_id: str, image_digest: str, prompts: str = "") -> None:
     """Say where a prediction version places an image, before its mask is drawn."""
     from maskloop_queue import ranking
 
     place = running()
-    ranking.rank(place.pool, place.predictors, version_id, image_digest)
+    ranking.rank(place.pool, place.predictors, version_id, image_digest, prompts)
 
 
 def train_round(round_id: int) -> Retry | None:

@@ -23,8 +23,14 @@ RETRIES = 3
 """How often a job whose worker died is given to another."""
 _DIGEST_CHARS = 32
 _SAFE = re.compile(r"[A-Za-z0-9_-]+")
-# An image that a person waits for overtakes the others when it is queued already. Returns whether it was.
-_TO_FRONT = "if redis.call('LREM', KEYS[1], 0, ARGV[1]) > 0 then return redis.call('LPUSH', KEYS[1], ARGV[1]) end"
+# An image that a person waits for overtakes the others when it is queued already, and keeps its place when these
+# take turns (see `turns`). Returns whether it was.
+_TO_FRONT = """
+if redis.call('LREM', KEYS[1], 0, ARGV[1]) > 0 then
+  if redis.call('EXISTS', KEYS[2]) == 1 then redis.call('HSET', KEYS[2], 'enqueue_at_front_on_retry', 1) end
+  return redis.call('LPUSH', KEYS[1], ARGV[1])
+end
+"""
 
 
 def gpu_queue(conn: redis.Redis) -> Queue:
@@ -37,28 +43,39 @@ def training_queue(conn: redis.Redis) -> Queue:
     return Queue(TRAINING, connection=conn, job_class=MaskloopJob, serializer="json", default_timeout=ROUND_TIMEOUT)
 
 
-def score_job_id(version_id: str, image_digest: str, *, kind: str = "score") -> str:
+def score_job_id(version_id: str, image_digest: str, prompts: str = "", *, kind: str = "score") -> str:
     """The id of the job that predicts this image with this version. ValueError for what RQ cannot have in an id."""
-    job_id = f"{kind}-{version_id}-{image_digest[:_DIGEST_CHARS]}"
+    question = "_".join(filter(None, (image_digest[:_DIGEST_CHARS], prompts)))
+    job_id = f"{kind}-{version_id}-{question}"
     if not _SAFE.fullmatch(job_id):
-        raise ValueError(f"version {version_id!r} or digest {image_digest!r} has characters beyond A-Z a-z 0-9 _ -")
+        raise ValueError(
+            f"version {version_id!r}, digest {image_digest!r} or {prompts!r} has characters beyond A-Z a-z 0-9 _ -"
+        )
     return job_id
 
 
 def enqueue_score(
-    conn: redis.Redis, version_id: str, image_digest: str, *, deadline: float | None = None, front: bool = False
+    conn: redis.Redis,
+    version_id: str,
+    image_digest: str,
+    prompts: str = "",
+    *,
+    deadline: float | None = None,
+    front: bool = False,
 ) -> bool:
     """Ask for one prediction; return whether it is newly queued (False: it was queued, running or failed just now).
+
+    `prompts` names what is asked of the image, see `Task.prompt_digest`.
 
     `deadline` is Unix time in seconds: later than that the job is dropped. `front` puts it, or the job that is
     queued already, before all others, and tries again at once what has failed.
     """
-    queue, job_id = gpu_queue(conn), score_job_id(version_id, image_digest)
+    queue, job_id = gpu_queue(conn), score_job_id(version_id, image_digest, prompts)
     for _ in range(2):
         try:
             queue.enqueue_call(
                 "maskloop_queue.jobs.score_image",
-                args=(version_id, image_digest, deadline),
+                args=(version_id, image_digest, deadline, prompts),
                 job_id=job_id,
                 unique=True,
                 at_front=front,
@@ -67,7 +84,7 @@ def enqueue_score(
                 retry=Retry(max=RETRIES, enqueue_at_front=front),
             )
         except DuplicateJobError:
-            if not front or conn.eval(_TO_FRONT, 1, queue.key, job_id):
+            if not front or conn.eval(_TO_FRONT, 2, queue.key, MaskloopJob.key_for(job_id), job_id):
                 return False
             job = fetch(conn, job_id)
             if job is None or not (job.is_failed or job.is_stopped):
@@ -78,13 +95,13 @@ def enqueue_score(
     return False
 
 
-def enqueue_rank(conn: redis.Redis, version_id: str, image_digest: str) -> bool:
+def enqueue_rank(conn: redis.Redis, version_id: str, image_digest: str, prompts: str = "") -> bool:
     """Ask for one rank; return whether it is newly queued (False: it was queued, running or failed just now)."""
     try:
         gpu_queue(conn).enqueue_call(
             "maskloop_queue.jobs.rank_image",
-            args=(version_id, image_digest),
-            job_id=score_job_id(version_id, image_digest, kind="rank"),
+            args=(version_id, image_digest, prompts),
+            job_id=score_job_id(version_id, image_digest, prompts, kind="rank"),
             unique=True,
             result_ttl=0,
             failure_ttl=SCORE_FAILURE_TTL,

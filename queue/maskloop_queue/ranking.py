@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from maskloop_learner.pool.images import ImageError, open_image
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import rank_for
-from maskloop_learner.pool.schema import PredictionVersion, Rank
+from maskloop_learner.pool.schema import PredictionVersion, PromptSet, Rank
 from maskloop_queue.warm import Predictors
 
 if TYPE_CHECKING:
@@ -35,6 +35,20 @@ def find_version(pool: Pool, version_id: str) -> dict[str, Any]:
         return version.config
 
 
+def find_prompts(pool: Pool, config: dict[str, Any], prompts: str) -> dict[str, dict[str, Any]]:
+    """Label -> {"text", "source"} that is asked of an image: those of a set of prompts, or the version's own.
+
+    Labels that the model does not know are left out. Raises ScoringError when the pool has no such set.
+    """
+    if not prompts:
+        return {label: {"text": text, "source": "template"} for label, text in config["prompts"].items()}
+    with pool.read() as session:
+        found = session.get(PromptSet, prompts)
+        if found is None:
+            raise ScoringError(f"the set of prompts {prompts!r} is not in the pool")
+        return {label: asked for label, asked in found.prompts.items() if label in config["prompts"]}
+
+
 def predict_with(
     pool: Pool,
     predictors: Predictors,
@@ -43,14 +57,18 @@ def predict_with(
     image_digest: str,
     image: "NDArray[np.uint8]",
     *,
+    asked: dict[str, dict[str, Any]],
     ranks: bool,
 ) -> "dict[str, LabelPrediction]":
-    """Predict an image as the version's config says: in the way of its ranks or of its masks."""
+    """Predict an image as the version's config says: in the way of its ranks or of its masks.
+
+    `asked` is what `find_prompts` gives.
+    """
     way = "rank_" if ranks and "rank_method" in config else ""
     predictor = predictors.get(pool, config["weights"], config.get("precision", "fp32"))
     return predictor.predict(
         image,
-        prompts=config["prompts"],
+        prompts={label: prompt["text"] for label, prompt in asked.items()},
         method=config[f"{way}method"],
         samples=config[f"{way}samples"],
         threshold=config["threshold"],
@@ -62,26 +80,32 @@ def predict_with(
     )
 
 
-def rank(pool: Pool, predictors: Predictors, version_id: str, image_digest: str) -> bool:
+def rank(pool: Pool, predictors: Predictors, version_id: str, image_digest: str, prompts: str = "") -> bool:
     """Place one image unless it is placed; return whether it was placed now.
 
-    An image that cannot be read is left to its prediction, which keeps the reason.
+    An image that cannot be read, or of which no label is known, is left to its prediction, which keeps the reason.
     """
     config = find_version(pool, version_id)
     with pool.read() as session:
-        if rank_for(session, version_id, image_digest) is not None:
+        if rank_for(session, version_id, image_digest, prompts) is not None:
             return False
+    asked = find_prompts(pool, config, prompts)
+    if not asked:
+        return False
     started = time.perf_counter()
     try:
         image = open_image(pool.store.get("images", image_digest))
     except ImageError as error:
         log.warning("image %s cannot be ranked: %s", image_digest[:12], error)
         return False
-    found = predict_with(pool, predictors, version_id, config, image_digest, image, ranks=True)
-    return write_rank(pool, make_rank(version_id, image_digest, found, seconds=time.perf_counter() - started))
+    found = predict_with(pool, predictors, version_id, config, image_digest, image, asked=asked, ranks=True)
+    seconds = time.perf_counter() - started
+    return write_rank(pool, make_rank(version_id, image_digest, prompts, found, seconds=seconds))
 
 
-def make_rank(version_id: str, image_digest: str, found: "dict[str, LabelPrediction]", *, seconds: float) -> Rank:
+def make_rank(
+    version_id: str, image_digest: str, prompts: str, found: "dict[str, LabelPrediction]", *, seconds: float
+) -> Rank:
     """The image's place. Raises ScoringError for an uncertainty that is not finite."""
     # Rounded so that the pool, Label Studio's database and its JSON order images alike.
     uncertainty = round(max(each.predictive_entropy for each in found.values()), 9)
@@ -91,6 +115,7 @@ def make_rank(version_id: str, image_digest: str, found: "dict[str, LabelPredict
     return Rank(
         version_id=version_id,
         image_digest=image_digest,
+        prompt_digest=prompts,
         uncertainty=uncertainty,
         aggregates={label: each.aggregates for label, each in found.items()},
         method=first.method,
@@ -101,13 +126,13 @@ def make_rank(version_id: str, image_digest: str, found: "dict[str, LabelPredict
 
 def write_rank(pool: Pool, row: Rank) -> bool:
     """Write the place; False when another worker, with the same result, was first."""
-    version_id, image_digest = row.version_id, row.image_digest
+    key = row.version_id, row.image_digest, row.prompt_digest
     try:
         with pool.write() as session:
             session.add(row)
     except IntegrityError:
         with pool.read() as session:
-            if rank_for(session, version_id, image_digest) is None:
+            if rank_for(session, *key) is None:
                 raise
         return False
     return True

@@ -14,6 +14,7 @@ from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Champion, Model, Project, Round, Snapshot, utcnow
 from maskloop_learner.pool.snapshot import Manifest, load_manifest
+from maskloop_learner.prompts.rules import default_prompts, render_negative
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.gate import Decision, decide
 from maskloop_learner.train.registry import ChampionConflict, ensure_version, set_champion
@@ -164,11 +165,14 @@ def _train_and_publish(
 
     examples = {side: load_examples(pool, plan.manifest, side) for side in ("train", "validation")}
     bases = Bases(settings.bases_folder)
+    labels, templates = plan.manifest["labels"], plan.manifest["prompts"]
     weights = train(
         examples["train"],
         backbone=settings.backbone,
-        labels=plan.manifest["labels"],
-        prompts=plan.manifest["prompts"],
+        labels=labels,
+        prompts=default_prompts(labels, templates),
+        negatives={label: text for label in labels if (text := render_negative(label, templates))},
+        prompt_dropout=settings.prompt_dropout,
         steps=settings.train_steps,
         batch=settings.train_batch,
         seed=settings.train_seed,

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.exc import IntegrityError
 
@@ -12,7 +12,7 @@ from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import prediction_for, rank_for
 from maskloop_learner.pool.schema import Prediction, Score
 from maskloop_learner.predict.version import ranks_apart
-from maskloop_queue.ranking import ScoringError, find_version, make_rank, predict_with, rank, write_rank
+from maskloop_queue.ranking import ScoringError, find_prompts, find_version, make_rank, predict_with, rank, write_rank
 from maskloop_queue.warm import Predictors
 
 if TYPE_CHECKING:
@@ -22,36 +22,41 @@ __all__ = ["Predictors", "ScoringError", "score"]
 
 log = logging.getLogger(__name__)
 
+UNKNOWN_LABELS = "the model knows none of the labels of this image yet; it learns them with the next training"
 
-def score(pool: Pool, predictors: Predictors, version_id: str, image_digest: str) -> bool:
-    """Make the prediction of one image unless it is there; return whether it was made now.
+
+def score(pool: Pool, predictors: Predictors, version_id: str, image_digest: str, prompts: str = "") -> bool:
+    """Make the prediction of one image, asked `prompts`, unless it is there; return whether it was made now.
 
     An image that cannot be read gets a prediction with the reason in it, so that it is not tried for ever. The
     prediction's uncertainty is that of the version's ranks, which is made now where it lacks.
     """
     config = find_version(pool, version_id)
     with pool.read() as session:
-        if prediction_for(session, version_id, image_digest) is not None:
+        if prediction_for(session, version_id, image_digest, prompts) is not None:
             return False
+    asked = find_prompts(pool, config, prompts)
     started = time.perf_counter()
-    row = Prediction(version_id=version_id, image_digest=image_digest)
+    row = Prediction(version_id=version_id, image_digest=image_digest, prompt_digest=prompts)
     scores: list[Score] = []
     try:
+        if not asked:
+            raise ImageError(UNKNOWN_LABELS)
         image = open_image(pool.store.get("images", image_digest))
     except ImageError as error:
         row.error = str(error)
     else:
-        found = predict_with(pool, predictors, version_id, config, image_digest, image, ranks=False)
+        found = predict_with(pool, predictors, version_id, config, image_digest, image, asked=asked, ranks=False)
         if ranks_apart(config):
-            rank(pool, predictors, version_id, image_digest)
+            rank(pool, predictors, version_id, image_digest, prompts)
         else:
-            write_rank(pool, make_rank(version_id, image_digest, found, seconds=0.0))
-        scores = [_score_row(pool, label, prediction) for label, prediction in found.items()]
+            write_rank(pool, make_rank(version_id, image_digest, prompts, found, seconds=0.0))
+        scores = [_score_row(pool, label, prediction, asked[label]) for label, prediction in found.items()]
     row.seconds = time.perf_counter() - started
     try:
         with pool.write() as session:
             if scores:
-                placed = rank_for(session, version_id, image_digest)
+                placed = rank_for(session, version_id, image_digest, prompts)
                 if placed is None:
                     raise ScoringError(f"image {image_digest} has lost its rank under {version_id} while it was scored")
                 row.uncertainty = placed.uncertainty
@@ -63,16 +68,18 @@ def score(pool: Pool, predictors: Predictors, version_id: str, image_digest: str
     except IntegrityError:
         # Jobs are at-least-once: another worker wrote the same prediction first, and both are equal.
         with pool.read() as session:
-            if prediction_for(session, version_id, image_digest) is None:
+            if prediction_for(session, version_id, image_digest, prompts) is None:
                 raise
         log.info("prediction of %s under %s was there already", image_digest[:12], version_id)
         return False
     return True
 
 
-def _score_row(pool: Pool, label: str, found: "LabelPrediction") -> Score:
+def _score_row(pool: Pool, label: str, found: "LabelPrediction", asked: dict[str, Any]) -> Score:
     return Score(
         label=label,
+        prompt=asked["text"],
+        prompt_source=asked["source"],
         mask_digest=pool.store.put("masks", encode_mask(found.mask)),
         area=int(found.mask.sum()),
         probability=found.probability,

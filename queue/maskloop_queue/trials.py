@@ -1,7 +1,7 @@
 """What a round asks of a trained model: its Dice for the gate, then temperature, calibration and its ranking."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from maskloop_learner.pool.images import ImageError, open_image
@@ -9,6 +9,7 @@ from maskloop_learner.pool.masks import decode_mask
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import sample_images
 from maskloop_learner.pool.snapshot import Manifest
+from maskloop_learner.prompts.rules import default_prompts, lesser_prompts
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.gate import DiceByLabel
 
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def load_examples(pool: Pool, manifest: Manifest, split: str) -> "list[Example]":
-    """A snapshot's images and masks of one split, out of the store."""
+    """A snapshot's images and masks of one split, out of the store, with what is known of each and its prompts."""
     from maskloop_learner.train.examples import Example
 
     return [
@@ -32,10 +33,27 @@ def load_examples(pool: Pool, manifest: Manifest, split: str) -> "list[Example]"
             image=open_image(pool.store.get("images", item["image"])),
             masks={label: decode_mask(pool.store.get("masks", digest)) for label, digest in item["masks"].items()},
             name=item["name"],
+            **prompts_of(item, manifest, split),
         )
         for item in manifest["items"]
         if item["split"] == split
     ]
+
+
+def prompts_of(item: Mapping[str, Any], manifest: Manifest, split: str) -> dict[str, Any]:
+    """An item's own prompts, forms of them that say less, and the labels known for it; as `Example` takes them.
+
+    For validation a prompt that tells a location is replaced by the one without. Snapshots of earlier releases have
+    neither prompts nor known labels: all labels are asked by the project's prompts, and known.
+    """
+    own = {label: told["text"] for label, told in (item.get("prompts") or {}).items() if label in manifest["labels"]}
+    known = item.get("known")
+    found: dict[str, Any] = {"prompts": own or None, "known": None if known is None else frozenset(known)}
+    if split == "validation":
+        plain = {label: item["prompts"][label].get("plain") or text for label, text in own.items()}
+        return found | {"prompts": plain or None}
+    forms = {x: lesser_prompts(x, manifest["prompts"], own=own.get(x)) for x in manifest["labels"]}
+    return found | {"lesser": {label: texts for label, texts in forms.items() if texts} or None}
 
 
 class Trial:
@@ -46,7 +64,7 @@ class Trial:
     ) -> None:
         self._pool, self._settings, self._tick = pool, settings, tick
         self._project = manifest["project"]
-        self._prompts = {label: manifest["prompts"][label] for label in manifest["labels"]}
+        self._prompts = default_prompts(manifest["labels"], manifest["prompts"])
         self._how: dict[str, Any] = {
             "samples": settings.samples,
             "threshold": settings.threshold,

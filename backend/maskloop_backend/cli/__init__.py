@@ -9,7 +9,20 @@ from pydantic import ValidationError
 from redis import RedisError
 from sqlalchemy.exc import OperationalError
 
-from maskloop_backend.cli import bench, demo, evaluating, models, processes, projects, ranking, serving, status
+from maskloop_backend.cli import (
+    bench,
+    demo,
+    evaluating,
+    label_config,
+    models,
+    processes,
+    projects,
+    prompts,
+    ranking,
+    serving,
+    status,
+    transfer,
+)
 from maskloop_backend.cli.errors import EXPECTED
 
 app = typer.Typer(
@@ -19,7 +32,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for module in (processes, demo, projects, ranking, models, evaluating, bench, serving, status):
+MODULES = (
+    processes,
+    demo,
+    projects,
+    label_config,
+    prompts,
+    ranking,
+    models,
+    evaluating,
+    bench,
+    transfer,
+    serving,
+    status,
+)
+for module in MODULES:
     module.register(app)
 
 

@@ -1,8 +1,7 @@
-"""`maskloop connect` and `maskloop label-config`: the tie to a project of Label Studio."""
+"""`maskloop connect`: the tie to a project of Label Studio."""
 
 import os
 from typing import Annotated
-from xml.sax.saxutils import quoteattr
 
 import typer
 from rich.console import Console
@@ -19,7 +18,6 @@ MARKS = {"ok": "[green]ok[/green]", "changed": "[cyan]changed[/cyan]", "problem"
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command()(connect)
-    app.command(name="label-config")(label_config)
 
 
 def connect(
@@ -46,25 +44,6 @@ def connect(
         show_findings(connection.findings)
     if has_problem(connection.findings):
         raise typer.Exit(1)
-
-
-def label_config(
-    label: Annotated[list[str], typer.Option(help="A label to draw; may be repeated.")],
-) -> None:
-    """Print a label config that Maskloop can serve, to paste into Label Studio."""
-    colours = ("#D62728", "#1F77B4", "#2CA02C", "#9467BD", "#FF7F0E", "#17BECF", "#E377C2", "#8C564B")
-    rows = [
-        f"    <Label value={quoteattr(name)} background={quoteattr(colours[number % len(colours)])}/>"
-        for number, name in enumerate(label)
-    ]
-    print("\n".join([CONFIG_HEAD, *rows, CONFIG_TAIL]))
-
-
-CONFIG_HEAD = """<View>
-  <Image name="image" value="$image" zoom="true" zoomControl="true"/>
-  <BrushLabels name="mask" toName="image">"""
-CONFIG_TAIL = """  </BrushLabels>
-</View>"""
 
 
 def split_prompt(text: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from maskloop_backend.cli.context import open_pool, pick_project, print_json
 from maskloop_backend.cli.errors import CommandError
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import Ranked, current_version, ranking, unscored_digests
+from maskloop_learner.pool.queries import Ranked, answers, current_version, ranking, unscored
 from maskloop_learner.pool.schema import Prediction, Score, Task
 from maskloop_learner.settings import get_settings
 
@@ -42,14 +42,14 @@ def score(
     chosen = pick_project(pool, project)
     with pool.read() as session:
         version = _version(session, chosen.id)
-        todo = list(unscored_digests(session, chosen.id, version, limit=10_000_000))
+        todo = list(unscored(session, chosen.id, version, limit=10_000_000))
     set_threads(settings.gpu_threads)
     predictors = Predictors.of(settings)
     columns = (TextColumn("Scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     started, made = time.perf_counter(), 0
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        for digest in progress.track(todo):
-            made += score_image(pool, predictors, version, digest)
+        for question in progress.track(todo):
+            made += score_image(pool, predictors, version, *question)
     failed = _failed(pool, version)
     seconds = time.perf_counter() - started
     if as_json:
@@ -77,7 +77,7 @@ def rank(
         version = _version(session, chosen.id)
         rows = order_by(ranking(session, chosen.id, version), by)
         by_label = _entropies(session, version, [row.task_id for row in rows])
-        waiting = len(unscored_digests(session, chosen.id, version, limit=10_000_000))
+        waiting = len(unscored(session, chosen.id, version, limit=10_000_000))
     if as_json:
         items: list[dict[str, Any]] = [
             {"rank": n, "task": row.ls_id, "image": row.url, "uncertainty": row.uncertainty, **by_label[row.task_id]}
@@ -135,9 +135,8 @@ def _entropies(session: Session, version: str, task_ids: list[int]) -> dict[int,
     found: dict[int, dict[str, dict[str, float]]] = {task_id: {"labels": {}} for task_id in task_ids}
     statement = (
         select(Task.id, Score.label, Score.predictive_entropy)
-        .join(Prediction, Prediction.image_digest == Task.image_digest)
+        .join(Prediction, answers(Prediction, version))
         .join(Score, Score.prediction_id == Prediction.id)
-        .where(Prediction.version_id == version)
         .order_by(Score.label)
     )
     for task_id, label, entropy in session.execute(statement):
@@ -150,8 +149,8 @@ def _failed(pool: Pool, version: str) -> list[dict[str, str | None]]:
     with pool.read() as session:
         statement = (
             select(func.min(Task.url), Prediction.error)
-            .join(Prediction, Prediction.image_digest == Task.image_digest)
-            .where(Prediction.version_id == version, Prediction.error.is_not(None))
+            .join(Prediction, answers(Prediction, version))
+            .where(Prediction.error.is_not(None))
             .group_by(Prediction.id)
         )
         return [{"image": url, "reason": reason} for url, reason in session.execute(statement)]

@@ -16,6 +16,8 @@ from maskloop_backend.demo.folder import DemoContent
 from maskloop_backend.demo.host import Account, label_studio_url
 from maskloop_backend.demo.slices import DemoError
 from maskloop_backend.labelstudio.client import LabelStudio
+from maskloop_backend.labelstudio.config import read_interface
+from maskloop_backend.labelstudio.template import write_config
 from maskloop_backend.masks.regions import to_regions
 from maskloop_backend.sync.work import new_images, waiting_tasks
 from maskloop_learner.pool.masks import decode_mask
@@ -118,17 +120,13 @@ def _ensure_project(client: LabelStudio, folder: Path, content: DemoContent) -> 
     known: dict[str, int] = json.loads(path.read_text()) if path.exists() else {}
     if content.key in known and known[content.key] in client.projects():
         return known[content.key]
-    colours = ("#D62728", "#1F77B4", "#2CA02C", "#9467BD")
-    rows = "".join(
-        f'<Label value="{label}" background="{colours[number % 4]}"/>' for number, label in enumerate(content.prompts)
-    )
-    config = (
-        '<View><Image name="image" value="$image" zoom="true" zoomControl="true" brightnessControl="true"/>'
-        f'<BrushLabels name="mask" toName="image">{rows}</BrushLabels></View>'
-    )
-    made = client.create_project(content.title, config)
+    made = client.create_project(content.title, _config(content))
     path.write_text(json.dumps(known | {content.key: made.id}))
     return made.id
+
+
+def _config(content: DemoContent) -> str:
+    return write_config(list(content.prompts), mode="brush", prompt=True)
 
 
 def _import_missing(client: LabelStudio, ls_id: int, content: DemoContent) -> None:
@@ -146,7 +144,7 @@ def _task(content: DemoContent, name: str, address: str) -> dict[str, Any]:
     task: dict[str, Any] = {"data": {"image": address, "name": name}}
     if name in content.seeds:
         masks = {label: decode_mask(files[name].read_bytes()) for label, files in content.masks.items()}
-        regions = to_regions(masks, from_name="mask", to_name="image", region_prefix=name)
+        regions = to_regions(masks, controls=read_interface(_config(content)).controls, region_prefix=name)
         task["annotations"] = [{"result": [{**region, "origin": "manual"} for region in regions]}]
     return task
 

@@ -1,147 +1,156 @@
-"""Reads a label config: which tag is served, or why none can be."""
+"""Reads a label config: what is served of it, or why nothing can be."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from xml.etree.ElementTree import Element
 
-LARGEST = 1_000_000
-DEEPEST = 100
-DATA_KEY = re.compile(r"\$([^\s$.\[\]{}()/\\]+)")
-OTHER_OBJECTS = ["video", "audio", "paragraphs", "text", "hypertext", "timeseries", "table", "pdf", "list", "chat"]
-OTHER_MASKS = {
-    "bitmasklabels": "BitmaskLabels",
-    "polygonlabels": "PolygonLabels",
+from maskloop_backend.labelstudio.controls import REGION_TYPES, Control, Interface, MaskKind, PromptTag
+from maskloop_backend.labelstudio.images import find_image, read_data_key, refuse_conditions
+from maskloop_backend.labelstudio.markup import ConfigError as ConfigError
+from maskloop_backend.labelstudio.markup import Tag, read_tags
+
+TITLES: dict[MaskKind, str] = {"brush": "BrushLabels", "bitmask": "BitmaskLabels", "polygon": "PolygonLabels"}
+"""Kind -> how its tag is written."""
+KINDS: dict[str, MaskKind] = {tag: kind for kind, tag in REGION_TYPES.items()}
+BARE = {
+    "brush": ("Brush", "BrushLabels"),
+    "bitmask": ("Bitmask", "BitmaskLabels"),
+    "polygon": ("Polygon", "PolygonLabels"),
+    "magicwand": ("MagicWand", "BrushLabels"),
+}
+"""Tags that draw masks without saying what they show -> how they are written, and the tag to use instead."""
+NO_MASKS = {
     "rectanglelabels": "RectangleLabels",
     "ellipselabels": "EllipseLabels",
     "keypointlabels": "KeyPointLabels",
     "vectorlabels": "VectorLabels",
-    "brush": "Brush (with its labels in a tag of their own)",
+    "hypertextlabels": "HyperTextLabels",
+    "paragraphlabels": "ParagraphLabels",
+    "timeserieslabels": "TimeSeriesLabels",
+    "timelinelabels": "TimelineLabels",
+    "videorectangle": "VideoRectangle",
+    "labels": "Labels",
 }
+FIELD = re.compile(r"\$[A-Za-z0-9_.{}\[\]]")
+"""What Label Studio's pages take for the beginning of a field's name."""
 EXAMPLE = (
     '<View><Image name="image" value="$image"/><BrushLabels name="mask" toName="image">'
     '<Label value="Tumor"/></BrushLabels></View>'
 )
 
 
-class ConfigError(ValueError):
-    """A label config that cannot be served; the message says why and what to change."""
+def read_interface(label_config: str) -> Interface:
+    """Find all mask tags of a label config, the images they draw on, and the tags in which prompts are typed.
 
-
-@dataclass(frozen=True)
-class Control:
-    """What is served: BrushLabels `from_name` on the image `to_name`, whose address is in task.data[`data_key`]."""
-
-    from_name: str
-    to_name: str
-    data_key: str
-    labels: list[str]
-
-    def as_json(self) -> dict[str, Any]:
-        """The same as plain data, as the pool keeps it."""
-        return asdict(self)
-
-
-def read_control(label_config: str) -> Control:
-    """Find the one BrushLabels on the one Image of a label config. Tag names may be in any case.
-
-    A label goes by its alias where it has one, as in Label Studio's results. Other tags (choices, texts) may be
-    there and are left alone. Raises ConfigError.
+    A label goes by its alias where it has one, as in Label Studio's results. Tags that draw no masks (boxes,
+    choices, texts) and images without a mask tag may be there and are left alone. Raises ConfigError.
     """
-    root = _parse(label_config)
-    brushes = _tags(root, ["brushlabels"])
-    images = _tags(root, ["image"])
-    if not brushes:
-        others = sorted({OTHER_MASKS[tag.tag] for tag in root.iter() if tag.tag in OTHER_MASKS})
-        instead = f" It has {', '.join(others)}, which Maskloop does not serve yet." if others else ""
-        raise ConfigError(f"The label config has no BrushLabels.{instead} An example: {EXAMPLE}")
-    if len(brushes) > 1:
-        names = ", ".join(tag.get("name") or "without a name" for tag in brushes)
+    tags = read_tags(label_config)
+    masks = [tag for tag in tags if tag.kind in KINDS]
+    _refuse_bare(tags, masks)
+    if not masks:
+        others = sorted({NO_MASKS[tag.kind] for tag in tags if tag.kind in NO_MASKS})
+        instead = f" What it has ({', '.join(others)}) draws no masks." if others else ""
         raise ConfigError(
-            f"The label config has {len(brushes)} BrushLabels ({names}). Keep one, with all labels in it."
+            "The label config has no mask tag: no BrushLabels, BitmaskLabels or PolygonLabels."
+            f"{instead} An example: {EXAMPLE}"
         )
-    brush = brushes[0]
-    from_name, to_name = (brush.get("name") or "").strip(), (brush.get("toname") or "").strip()
-    if not from_name or not to_name:
-        raise ConfigError("BrushLabels lacks its name or its toName. Give it both.")
-    if not images:
-        others = sorted({tag.tag for tag in root.iter() if tag.tag in OTHER_OBJECTS})
-        shown = f" It shows {', '.join(others)}." if others else ""
-        raise ConfigError(f"The label config has no Image.{shown} Maskloop serves masks on still images only.")
-    if len(images) > 1:
-        raise ConfigError(f"The label config has {len(images)} Image tags. Keep one: a task is one image.")
-    image = images[0]
-    if to_name != (image.get("name") or "").strip():
+    controls = tuple(_control(tag, tags) for tag in masks)
+    _refuse_same_names(tags)
+    _refuse_same_labels(controls)
+    _refuse_same_keys(controls)
+    keys = {control.to_name: control.data_key for control in controls}
+    prompts = (tag for tag in tags if _is_prompt(tag) and tag.get("toname") in keys)
+    return Interface(
+        controls, tuple(PromptTag(tag.get("name"), tag.get("toname"), keys[tag.get("toname")]) for tag in prompts)
+    )
+
+
+def _control(tag: Tag, tags: Iterable[Tag]) -> Control:
+    kind = KINDS[tag.kind]
+    if not tag.get("name").strip() or not tag.get("toname").strip():
+        raise ConfigError(f"{TITLES[kind]} lacks its name or its toName. Give it both.")
+    what = f"{TITLES[kind]} {tag.get('name')!r}"
+    refuse_conditions(tag, what)
+    image = find_image(tag, tags, what)
+    return Control(kind, tag.get("name"), tag.get("toname"), read_data_key(image), tuple(_labels(tag, what)))
+
+
+def _labels(tag: Tag, what: str) -> list[str]:
+    if tag.get("value").strip():
         raise ConfigError(
-            f"BrushLabels {from_name!r} has toName={to_name!r}, but the Image is called {image.get('name')!r}. "
-            "Make them equal."
-        )
-    return Control(from_name, to_name, _data_key(image), _labels(brush, from_name))
-
-
-def _data_key(image: Element) -> str:
-    if image.get("valuelist"):
-        raise ConfigError("The Image has a valueList (several pages). Maskloop serves one image per task: use value.")
-    value = (image.get("value") or "").strip()
-    key = DATA_KEY.fullmatch(value)
-    if value == "$undefined$" or not key:
-        raise ConfigError(
-            f'The Image has value={value!r}, which names no field of a task. Use value="$image", and import tasks '
-            'as {"image": "<address>"}.'
-        )
-    return key[1]
-
-
-def _labels(brush: Element, from_name: str) -> list[str]:
-    if (brush.get("value") or "").strip():
-        raise ConfigError(
-            f"BrushLabels {from_name!r} takes its labels from the tasks (value={brush.get('value')!r}). "
+            f"{what} takes its labels from the tasks (value={tag.get('value')!r}). "
             "Write the labels into the label config: the model learns a fixed set."
         )
-    labels = [tag.get("alias") or tag.get("value") or "" for tag in _tags(brush, ["label"])]
+    labels = [_label(label, what) for label in tag.labels()]
     if not labels:
-        raise ConfigError(f"BrushLabels {from_name!r} has no Label. Add at least one.")
+        raise ConfigError(f"{what} has no Label. Add at least one.")
     if not all(label.strip() for label in labels):
-        raise ConfigError(f"BrushLabels {from_name!r} has a Label without a value. Name it.")
+        raise ConfigError(f"{what} has a Label without a value. Name it.")
     twice = sorted({label for label in labels if labels.count(label) > 1})
     if twice:
-        raise ConfigError(f"BrushLabels {from_name!r} has the label {twice[0]!r} more than once. Names must differ.")
+        raise ConfigError(f"{what} has the label {twice[0]!r} more than once. Names must differ.")
+    for view in tag.element.iter("view"):
+        if view.get("visiblewhen") or view.get("whenchoicevalue"):
+            raise ConfigError(f"{what} shows some of its labels under a condition only. Take the condition away.")
     return labels
 
 
-def _tags(root: Element, names: Iterable[str]) -> list[Element]:
-    return [tag for tag in root.iter() if tag.tag in names]
+def _label(tag: Element, what: str) -> str:
+    label = tag.get("alias") or tag.get("value") or ""
+    if not tag.get("alias") and FIELD.search(label):
+        raise ConfigError(
+            f"{what} has the Label {label!r}, whose $ makes Label Studio look into the task for it. "
+            "Write the label itself, or give it an alias."
+        )
+    return label
 
 
-def _parse(label_config: str) -> Element:
-    """The tree with names of tags and attributes in lower case. No document type: nothing is expanded or loaded."""
-    if len(label_config) > LARGEST:
-        raise ConfigError(f"The label config has {len(label_config)} characters; more than {LARGEST} are refused.")
-    builder = TreeBuilder()
-    depth = 0
+def _is_prompt(tag: Tag) -> bool:
+    per_region = tag.get("perregion").strip().lower() == "true"
+    return tag.kind == "textarea" and tag.get("name").lower().startswith("prompt") and not per_region
 
-    def start(tag: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
-        depth += 1
-        if depth > DEEPEST:
-            raise ConfigError(f"The label config is nested deeper than {DEEPEST} tags.")
-        builder.start(tag.lower(), {name.lower(): value for name, value in attributes.items()})
 
-    def end(tag: str) -> None:
-        nonlocal depth
-        depth -= 1
-        builder.end(tag.lower())
+def _refuse_bare(tags: Iterable[Tag], masks: list[Tag]) -> None:
+    drawn_on = {tag.get("toname") for tag in masks}
+    for tag in tags:
+        if tag.kind in BARE and (not masks or tag.get("toname") in drawn_on):
+            title, instead = BARE[tag.kind]
+            raise ConfigError(
+                f"{title} {tag.get('name')!r} has its labels in a tag of their own, and Label Studio then keeps "
+                f"mask and label apart. Take it away, and put its labels into {instead}."
+            )
 
-    def refuse(*_: object) -> None:
-        raise ConfigError("The label config has a document type (<!DOCTYPE ...>), which is refused. Remove it.")
 
-    parser = expat.ParserCreate("utf-8")
-    parser.StartElementHandler, parser.EndElementHandler = start, end
-    parser.StartDoctypeDeclHandler = refuse
-    try:
-        parser.Parse(label_config.encode("utf-8", errors="replace"), True)
-    except expat.ExpatError as error:
-        raise ConfigError(f"The label config is not well-formed XML: {error}. Correct it in Label Studio.") from error
-    return builder.close()
+def _refuse_same_names(tags: Iterable[Tag]) -> None:
+    seen: set[str] = set()
+    for tag in tags:
+        name = tag.get("name")
+        if name and name in seen:
+            raise ConfigError(f"Two tags are called {name!r}. Names must differ: a region names its tag.")
+        seen.add(name)
+
+
+def _refuse_same_labels(controls: Iterable[Control]) -> None:
+    seen: dict[tuple[str, MaskKind, str], str] = {}
+    for control in controls:
+        for label in control.labels:
+            other = seen.setdefault((control.to_name, control.kind, label), control.from_name)
+            if other != control.from_name:
+                raise ConfigError(
+                    f"The label {label!r} is in two {TITLES[control.kind]} on one image, {other!r} and "
+                    f"{control.from_name!r}: it has two meanings. Rename one of the labels."
+                )
+
+
+def _refuse_same_keys(controls: Iterable[Control]) -> None:
+    images: dict[str, set[str]] = defaultdict(set)
+    for control in controls:
+        images[control.data_key].add(control.to_name)
+        if len(images[control.data_key]) > 1:
+            names = " and ".join(repr(name) for name in sorted(images[control.data_key]))
+            raise ConfigError(
+                f"The images {names} both show ${control.data_key}, and both have mask tags. Point all mask tags "
+                "at one of them: a mask on one would be missing on the other."
+            )

@@ -4,9 +4,11 @@ Looking and repairing are one code: every check yields what it finds, and mends 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from maskloop_backend.labelstudio.client import LabelStudio, LabelStudioError, Project
-from maskloop_backend.labelstudio.config import ConfigError, Control, read_control
+from maskloop_backend.labelstudio.config import TITLES, ConfigError, read_interface
+from maskloop_backend.labelstudio.controls import Interface
 from maskloop_backend.labelstudio.findings import Connection, Finding
 from maskloop_backend.labelstudio.peer import Peer
 from maskloop_backend.labelstudio.wiring import check_backend, check_webhooks
@@ -56,14 +58,17 @@ def _look(client: LabelStudio, number: int, peer: Peer, *, repair: bool) -> Conn
         findings += check_access(client)
         project = client.project(number)
         try:
-            control = read_control(project.label_config)
+            interface = read_interface(project.label_config)
         except ConfigError as error:
             config_fix = "Change it in the project's Settings > Labeling Interface, then run `maskloop connect`."
             findings.append(
                 Finding("problem", f"Project {number} {project.title!r} cannot be served: {error}", config_fix)
             )
             return Connection(findings, client.url, number, project.title, project.label_config)
-        findings.append(_served(project, control))
+        findings.append(_served(project, interface))
+        if interface.prompt_tags:
+            # Label Studio hands what is typed to a backend only when that is called interactive.
+            peer = replace(peer, interactive=True)
         backends = check_backend(client, number, peer, findings, repair=repair)
         findings += check_webhooks(client, number, peer, repair=repair)
         findings += check_settings(
@@ -76,7 +81,7 @@ def _look(client: LabelStudio, number: int, peer: Peer, *, repair: bool) -> Conn
         fix = "Give the number that its address shows: /projects/<number>/data." if missing else error.fix
         findings.append(Finding("problem", what, fix))
         return Connection(findings, client.url, number)
-    return Connection(findings, client.url, number, project.title, project.label_config, control)
+    return Connection(findings, client.url, number, project.title, project.label_config, interface)
 
 
 def check_access(client: LabelStudio) -> Iterator[Finding]:
@@ -92,12 +97,13 @@ def check_access(client: LabelStudio) -> Iterator[Finding]:
     yield Finding("ok", what, advice)
 
 
-def _served(project: Project, control: Control) -> Finding:
-    labels = ", ".join(control.labels)
-    return Finding(
-        "ok",
-        f"Project {project.id} {project.title!r}: BrushLabels {control.from_name!r} on ${control.data_key} ({labels})",
+def _served(project: Project, interface: Interface) -> Finding:
+    masks = "; ".join(
+        f"{TITLES[control.kind]} {control.from_name!r} on ${control.data_key} ({', '.join(control.labels)})"
+        for control in interface.controls
     )
+    prompts = "".join(f"; typed prompts: {tag.from_name!r} on ${tag.data_key}" for tag in interface.prompt_tags)
+    return Finding("ok", f"Project {project.id} {project.title!r}: {masks}{prompts}")
 
 
 def check_settings(client: LabelStudio, project: Project, titles: set[str], *, repair: bool) -> Iterator[Finding]:

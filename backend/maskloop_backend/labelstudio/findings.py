@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from maskloop_backend.labelstudio.config import Control
+from maskloop_backend.labelstudio.controls import Interface
 
 Level = Literal["ok", "changed", "problem"]
 
@@ -31,7 +31,7 @@ class Connection:
     ls_id: int = 0
     title: str = ""
     label_config: str = ""
-    control: Control | None = None
+    interface: Interface | None = None
 
     @property
     def healthy(self) -> bool:

@@ -13,6 +13,9 @@ FIRST_PAGE, SMALLEST_PAGE, LARGEST_PAGE = 100, 5, 1000
 SLOW_PAGE, QUICK_PAGE = 4.0, 1.5
 """Seconds: Label Studio serves others meanwhile, and with one process nobody."""
 LARGE_BODY = 8_000_000
+AS_STORED = {"resolve_uri": "false"}
+"""Addresses as they stand in the task, s3://.. included, as /predict gets them: Label Studio would put its
+LABEL_STUDIO_HOST before them, which may be another name than ours, and fails where a project has a login for images."""
 COLUMNS = (
     *("annotations_results", "predictions_results", "predictions_score", "annotators", "completed_at", "file_upload"),
     *("draft_exists", "avg_lead_time", "storage_filename", "annotations_ids", "predictions_model_versions"),
@@ -75,6 +78,7 @@ class TaskPages(Transport):
                 hidden = [f"tasks:{name}" for name in COLUMNS if name != column]
                 query["hiddenColumns"] = {"explore": hidden, "labeling": hidden}
             params = {"project": project, "page": 1, "page_size": size, "include": include, "query": json.dumps(query)}
+            params |= AS_STORED
             if bodies:
                 params |= {"fields": "all", "expand": "annotations"} if "annotations." in include else {"fields": "all"}
             begun = time.monotonic()

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from maskloop_backend.labelstudio.batches import batches
-from maskloop_backend.labelstudio.paging import Condition, TaskPages, since
+from maskloop_backend.labelstudio.paging import AS_STORED, Condition, TaskPages, since
 from maskloop_backend.labelstudio.records import Annotation, Changes, TaskRow
 from maskloop_backend.labelstudio.transport import BULK_TIMEOUT
 
@@ -62,7 +62,7 @@ class Tasks(TaskPages):
             # Never empty: Label Studio takes an empty selection for all tasks.
             some = wanted[start : start + TASKS_PER_CALL]
             query = json.dumps({"selectedItems": {"all": False, "included": some}})
-            paged = {**params, "project": project, "query": query, "page": 1, "page_size": TASKS_PER_CALL}
+            paged = {**params, **AS_STORED, "project": project, "query": query, "page": 1, "page_size": TASKS_PER_CALL}
             yield from self.json("GET", "api/tasks/", params=paged, timeout=BULK_TIMEOUT)["tasks"]
 
     def annotation(self, annotation: int) -> Annotation | None:
@@ -100,6 +100,11 @@ class Tasks(TaskPages):
     def delete_annotation(self, annotation: int) -> None:
         """Delete an annotation; one that is gone is fine."""
         self.call("DELETE", f"api/annotations/{annotation}/", gone_is_fine=True)
+
+    def set_task_data(self, task: int, data: Mapping[str, Any]) -> bool:
+        """Replace a task's data; False when the task is gone."""
+        answer = self.call("PATCH", f"api/tasks/{task}/", json={"data": dict(data)}, gone_is_fine=True)
+        return answer.status_code != 404
 
     def delete_task(self, task: int) -> None:
         """Delete a task with all it has; one that is gone is fine."""

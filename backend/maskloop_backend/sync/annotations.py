@@ -1,16 +1,23 @@
 """Annotations become labels: every version of every annotation is kept, edits and deletions included."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from maskloop_backend.labelstudio.client import Annotation, AnnotationHead
+from maskloop_backend.labelstudio.controls import Interface
 from maskloop_backend.masks.regions import RegionError, from_regions
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.masks import encode_mask
 from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.prompting import as_json, ask, set_prompts
 from maskloop_learner.pool.schema import Image, Label, Project, Task, utcnow
+from maskloop_learner.prompts.typed import split_typed
+
+LONGEST_PROMPT = 1000
+"""Characters of a typed prompt that are kept: the model reads some dozens of words."""
 
 
 def current_labels(session: Session, task_ids: Iterable[int]) -> dict[int, dict[int, Label]]:
@@ -39,7 +46,9 @@ def take_annotation(
 
     One that cannot be learnt from (no image, a region of another size, broken RLE) is kept with the reason.
     """
-    masks, error = _read_masks(pool, project, image, task, body)
+    interface = Interface.from_json(project.control).on(task.part)
+    masks, error = _read_masks(pool, interface, image, task, body)
+    typed = find_typed(body.result, interface)
     row = Label(
         task_id=task.id,
         ls_annotation_id=body.id,
@@ -48,10 +57,12 @@ def take_annotation(
         lead_time=body.lead_time,
         parent_prediction=body.parent_prediction,
         masks=masks,
+        known=list(interface.labels),
         error=error,
         ls_updated_at=body.updated_at,
     )
     with pool.write() as session:
+        row.prompts = _note_typed(session, project, task, typed)
         before = _newest(session, task.id, row.ls_annotation_id)
         if before is not None:
             # Label Studio blanks the parent when the prediction is deleted: what the annotator saw stays known.
@@ -114,22 +125,38 @@ def _same(before: Label, after: Label) -> bool:
     )
 
 
+def find_typed(result: Iterable[Mapping[str, Any]], interface: Interface) -> dict[str, str]:
+    """Label -> prompt out of the texts of a result that stand in prompt tags of one image; see `split_typed`."""
+    found: dict[str, str] = {}
+    tags = {tag.from_name: tag for tag in interface.prompt_tags}
+    for region in result:
+        tag = tags.get(region.get("from_name", "")) if isinstance(region, Mapping) else None
+        value = region.get("value") if tag else None
+        texts = value.get("text") if isinstance(value, Mapping) else None
+        lines = texts if isinstance(texts, list) else [texts]
+        text = "\n".join(line for line in lines if isinstance(line, str))[:LONGEST_PROMPT]
+        found |= split_typed(text, interface.labels)
+    return found
+
+
+def _note_typed(session: Session, project: Project, task: Task, typed: Mapping[str, str]) -> dict[str, Any]:
+    """Keep what was typed for the image, as what it is asked from now on; return all that it is asked."""
+    row = session.get_one(Task, task.id)
+    if typed and dict(row.typed_prompts or {}) != {**(row.typed_prompts or {}), **typed}:
+        row.typed_prompts = {**(row.typed_prompts or {}), **typed}
+        set_prompts(session, project, row)
+    return as_json(ask(project, row))
+
+
 def _read_masks(
-    pool: Pool, project: Project, image: Image | None, task: Task, body: Annotation
+    pool: Pool, interface: Interface, image: Image | None, task: Task, body: Annotation
 ) -> tuple[dict[str, str], str | None]:
     if body.cancelled:
         return {}, None
     if image is None:
         return {}, f"the image of task {task.ls_id} cannot be used: {task.error or 'it was not fetched yet'}"
-    control = project.control
     try:
-        found = from_regions(
-            body.result,
-            from_name=control["from_name"],
-            labels=control["labels"],
-            width=image.width,
-            height=image.height,
-        )
+        found = from_regions(body.result, controls=interface.controls, width=image.width, height=image.height)
     except RegionError as error:
         return {}, f"annotation {body.id} of task {task.ls_id}: {error}"
     return {label: pool.store.put("masks", encode_mask(mask)) for label, mask in found.items() if mask.any()}, None

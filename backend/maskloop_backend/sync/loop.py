@@ -14,9 +14,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
 from maskloop_backend.clients import Clients
-from maskloop_backend.labelstudio.client import LabelStudioError
+from maskloop_backend.labelstudio.client import LabelStudio, LabelStudioError
 from maskloop_backend.labelstudio.tokens import TokenError
 from maskloop_backend.sync import work
+from maskloop_backend.sync.config import ConfigError, follow_config
+from maskloop_backend.sync.display import show_uncertainties
+from maskloop_backend.sync.fairness import enqueue_fairly
 from maskloop_backend.sync.pull import Puller
 from maskloop_backend.sync.push import Pusher
 from maskloop_backend.sync.retention import drop_old_predictions
@@ -107,7 +110,7 @@ class Sync:
             log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
         try:
             # Learning goes on when Label Studio is away, and serving when Redis is.
-            busy |= work.enqueue_missing(self.pool, self.conn, project.id) > 0
+            busy |= enqueue_fairly(self.pool, self.conn, project.id) > 0
             busy |= work.enqueue_rounds(self.pool, self.conn, project.id, self.settings)
         except (redis.RedisError, ValkeyError) as error:
             log.warning("project %d: nothing can be enqueued: %s", project.ls_id, error)
@@ -125,11 +128,15 @@ class Sync:
             beat=self.beat.touch,
         )
         pusher = Pusher(pool=self.pool, client=client, beat=self.beat.touch)
+        if look:
+            project = self._follow_config(project, client, puller)
+        work.follow_prompts(self.pool, project.id)
         version = work.follow_settings(self.pool, project.id, self.settings)
         if look:
             self._looked_at[project.id] = time.monotonic()
             last = project.checked_at
-            full = last is None or (utcnow() - last).total_seconds() >= self.settings.full_check_interval
+            old = last is None or (utcnow() - last).total_seconds() >= self.settings.full_check_interval
+            full = old or project.synced_at is None
             pulled = puller.pull(project.id, full=full)
             self._look_at[project.id] = time.monotonic() + self.settings.sync_interval
             if pulled.tasks or pulled.labels or pulled.deleted:
@@ -149,11 +156,25 @@ class Sync:
         complete = pusher.push(project.id, version)
         if look if served == version else complete and not unfinished:
             pusher.switch(project.id, version)
+        if look and complete and show_uncertainties(self.pool, client, project, version, beat=self.beat.touch):
+            self._look_at[project.id] = time.monotonic()
         # Right after a look: an annotation that is not in the pool yet may need its parent.
         if look and time.monotonic() >= self._retention_at.get(project.id, 0.0):
             self._retention_at[project.id] = time.monotonic() + RETENTION_EVERY
             drop_old_predictions(self.pool, client, project.id, self.settings)
         return fetched > 0 or not complete
+
+    def _follow_config(self, project: Project, client: LabelStudio, puller: Puller) -> Project:
+        try:
+            if not follow_config(self.pool, client, project):
+                return project
+        except ConfigError as error:
+            # Labels in the tags that are left still count.
+            puller.trouble = f"the label config was edited and cannot be served; the former one stays: {error}"
+            self._note_error(project, puller.trouble)
+            return project
+        with self.pool.read() as session:
+            return session.get_one(Project, project.id)
 
     def _note_error(self, project: Project, message: str) -> None:
         if message == project.sync_error:

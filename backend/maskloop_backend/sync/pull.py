@@ -13,6 +13,7 @@ from maskloop_backend.labelstudio.client import LabelStudio, TaskRow
 from maskloop_backend.sync.annotations import current_labels, drop_annotations, is_stale, take_annotation
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.prompting import parts_of, set_prompts
 from maskloop_learner.pool.schema import Image, Project, Push, Task, utcnow
 from maskloop_learner.settings import Settings
 
@@ -51,6 +52,8 @@ class Puller:
     ) -> None:
         self.pool, self.client, self.settings = pool, client, settings
         self.headers_for, self.beat = headers_for, beat
+        self.trouble: str | None = None
+        """What hinders the project although it can be pulled; a pull leaves it as the project's error."""
         self._authors: dict[int, str] = {}
 
     def pull(self, project_id: int, *, full: bool) -> Pulled:
@@ -70,7 +73,7 @@ class Puller:
         with self.pool.write() as session:
             row = session.get_one(Project, project_id)
             # Label Studio's own clock at the start of this look: nothing later can have been missed.
-            row.synced_at, row.looked_at, row.sync_error = changes.until, utcnow(), None
+            row.synced_at, row.looked_at, row.sync_error = changes.until, utcnow(), self.trouble
             if since is None:
                 row.checked_at = utcnow()
         return pulled
@@ -90,17 +93,20 @@ class Puller:
     def _take_page(self, project: Project, heads: Sequence[TaskRow], pulled: Pulled) -> None:
         stale: list[int] = []
         with self.pool.read() as session:
-            tasks = self._tasks(session, project.id, [head.id for head in heads])
-            labels = current_labels(session, [task.id for task in tasks.values()])
+            tasks = self._tasks(session, project, [head.id for head in heads])
+            labels = current_labels(session, [task.id for parts in tasks.values() for task in parts])
         for head in heads:
-            task = tasks[head.id]
-            known = labels.get(task.id, {})
-            gone = known.keys() - {annotation.id for annotation in head.annotations}
-            if gone:
-                drop_annotations(self.pool, project.id, task.id, sorted(gone))
-                pulled.deleted += len(gone)
-            if any(is_stale(known.get(annotation.id), annotation) for annotation in head.annotations):
-                stale.append(head.id)
+            there = {annotation.id for annotation in head.annotations}
+            dropped: set[int] = set()
+            for task in tasks[head.id]:
+                known = labels.get(task.id, {})
+                if gone := known.keys() - there:
+                    drop_annotations(self.pool, project.id, task.id, sorted(gone))
+                    dropped |= gone
+                if any(is_stale(known.get(annotation.id), annotation) for annotation in head.annotations):
+                    stale.append(head.id)
+            pulled.deleted += len(dropped)
+        stale = list(dict.fromkeys(stale))
         for start in range(0, len(stale), BODIES_AT_ONCE):
             self.beat()
             pulled.labels += self._take_annotations(project, stale[start : start + BODIES_AT_ONCE])
@@ -108,20 +114,24 @@ class Puller:
     def _take_annotations(self, project: Project, ls_ids: Sequence[int]) -> int:
         # The image first: an annotation is checked against its size.
         with self.pool.read() as session:
-            tasks = self._tasks(session, project.id, ls_ids)
-        for task in tasks.values():
+            tasks = self._tasks(session, project, ls_ids)
+        for task in (task for parts in tasks.values() for task in parts):
             if task.state == "new":
                 self._take_image(project, task)
         with self.pool.read() as session:
-            tasks = self._tasks(session, project.id, ls_ids)
-            images = {t.id: session.get(Image, t.image_digest) for t in tasks.values() if t.image_digest}
+            tasks = self._tasks(session, project, ls_ids)
+            every = [task for parts in tasks.values() for task in parts]
+            images = {task.id: session.get(Image, task.image_digest) for task in every if task.image_digest}
         new = 0
         for ls_id, bodies in self.client.annotations(project.ls_id, ls_ids).items():
             for body in bodies:
                 self.beat()
-                task = tasks[ls_id]
                 authors = self._authors_with(body.author)
-                new += take_annotation(self.pool, project, task, images.get(task.id), body, authors=authors)
+                taken = [
+                    take_annotation(self.pool, project, task, images.get(task.id), body, authors=authors)
+                    for task in tasks[ls_id]
+                ]
+                new += any(taken)
         return new
 
     def _authors_with(self, user_id: int | None) -> dict[int, str]:
@@ -130,37 +140,51 @@ class Puller:
         return self._authors
 
     def _take_tasks(self, project: Project, heads: Sequence[TaskRow], pulled: Pulled) -> None:
-        key = project.control["data_key"]
+        keys = parts_of(project)
         with self.pool.write() as session:
-            known = self._tasks(session, project.id, [head.id for head in heads])
+            row = session.get_one(Project, project.id)
+            mine = Task.project_id == project.id, Task.ls_id.in_([head.id for head in heads])
+            known = {(task.ls_id, task.part): task for task in session.scalars(select(Task).where(*mine))}
             for head in heads:
-                address = head.data.get(key)
-                url = address if isinstance(address, str) else ""
-                task = known.get(head.id)
-                if task is None:
-                    task = Task(project_id=project.id, ls_id=head.id, state="new", url=url, attempts=0)
-                    session.add(task)
-                    pulled.tasks += 1
-                elif task.url != url:
-                    task.url, task.state, task.error, task.attempts = url, "new", None, 0
-                    task.image_digest = None
-                    pulled.replaced.append(task.id)
-                task.data, task.ls_updated_at, task.deleted_at = head.data, head.updated_at, None
+                pulled.tasks += not any((head.id, key) in known for key in keys)
+                for key in keys:
+                    self._take_part(session, row, head, key, known.get((head.id, key)), pulled)
+
+    @staticmethod
+    def _take_part(
+        session: Session, project: Project, head: TaskRow, key: str, task: Task | None, pulled: Pulled
+    ) -> None:
+        address = head.data.get(key)
+        url = address if isinstance(address, str) else ""
+        if task is None:
+            task = Task(project_id=project.id, ls_id=head.id, part=key, state="new", url=url, attempts=0)
+            session.add(task)
+        elif task.url != url:
+            task.url, task.state, task.error, task.attempts = url, "new", None, 0
+            task.image_digest = None
+            pulled.replaced.append(task.id)
+        task.data, task.ls_updated_at, task.deleted_at = head.data, head.updated_at, None
+        before = task.prompt_digest
+        # What was predicted with other prompts is not what the image is asked now.
+        if set_prompts(session, project, task) and before is not None and task.id is not None:
+            pulled.replaced.append(task.id)
 
     def _drop_tasks(self, project: Project, seen: set[int]) -> int:
         with self.pool.write() as session:
             statement = select(Task).where(Task.project_id == project.id, Task.deleted_at.is_(None))
-            gone = [task for task in session.scalars(statement) if task.ls_id not in seen]
+            keys = parts_of(project)
+            gone = [task for task in session.scalars(statement) if task.ls_id not in seen or task.part not in keys]
             for task in gone:
                 task.deleted_at = utcnow()
                 record(session, "task.deleted", project_id=project.id, subject=str(task.ls_id))
             # Its predictions went with it; Label Studio on SQLite gives the number of the last task to the next one.
-            theirs = update(Push).where(Push.task_id.in_([task.id for task in gone]), Push.gone_at.is_(None))
+            ids = [task.id for task in gone if task.ls_id not in seen]
+            theirs = update(Push).where(Push.task_id.in_(ids), Push.gone_at.is_(None))
             session.execute(theirs.values(gone_at=utcnow()))
-        return len(gone)
+        return len({task.ls_id for task in gone} - seen)
 
     def _take_image(self, project: Project, task: Task) -> None:
-        wanted = Wanted(project.id, project.ls_url, task.ls_id, project.control["data_key"], task.data)
+        wanted = Wanted(project.id, project.ls_url, task.ls_id, task.part, task.data)
         try:
             take_in(wanted, pool=self.pool, settings=self.settings, headers_for=self.headers_for, timeout=FETCH_TIMEOUT)
         except IntakeError as error:
@@ -168,6 +192,11 @@ class Puller:
             log.warning("project %d, task %d: %s", project.ls_id, task.ls_id, error)
 
     @staticmethod
-    def _tasks(session: Session, project_id: int, ls_ids: Sequence[int]) -> dict[int, Task]:
-        statement = select(Task).where(Task.project_id == project_id, Task.ls_id.in_(list(ls_ids)))
-        return {task.ls_id: task for task in session.scalars(statement)}
+    def _tasks(session: Session, project: Project, ls_ids: Sequence[int]) -> dict[int, list[Task]]:
+        """Label Studio's id -> the task's images that are served."""
+        keys = parts_of(project)
+        statement = select(Task).where(Task.project_id == project.id, Task.ls_id.in_(list(ls_ids)))
+        found: dict[int, list[Task]] = {ls_id: [] for ls_id in ls_ids}
+        for task in session.scalars(statement.where(Task.part.in_(keys)).order_by(Task.id)):
+            found[task.ls_id].append(task)
+        return found

@@ -7,15 +7,16 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, delete, exists, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import delete, exists, func, select
+from sqlalchemy.orm import Session, aliased
 
 from maskloop_backend.labelstudio.client import LabelStudio
-from maskloop_backend.results import Control, encode_result
+from maskloop_backend.labelstudio.controls import Interface
+from maskloop_backend.results import Predicted, encode_result
 from maskloop_backend.sync.retention import drop_empty_replies
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import drawn, scores_of, servable
+from maskloop_learner.pool.queries import answers, drawn, scores_of, servable
 from maskloop_learner.pool.schema import Prediction, Project, Push, Score, Task, utcnow
 from maskloop_learner.pool.store import StoreError
 
@@ -28,13 +29,13 @@ SECONDS_AT_ONCE = 10.0
 """Of pushing before labels are looked for again: a large pool takes many minutes."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Ready:
-    """A prediction that Label Studio should have."""
+    """A task whose images are all predicted, which Label Studio should have."""
 
-    task_id: int
     ls_id: int
-    prediction: Prediction
+    parts: list[tuple[str, Prediction]]
+    """Field of the task's data -> what was predicted of the image in it."""
 
 
 class Pusher:
@@ -78,7 +79,8 @@ class Pusher:
                 self.client.delete_predictions(extra)
         with self.pool.write() as session:
             tasks = session.execute(select(Task).where(Task.project_id == project.id, Task.ls_id.in_(list(ls_ids))))
-            ids = {task.ls_id: task.id for task in tasks.scalars()}
+            # The first of a task's images stands for all of it.
+            ids = {task.ls_id: task.id for task in sorted(tasks.scalars(), key=lambda task: -task.id)}
             _forget_missing(session, project.id, version, ids, {d[0][0] for d in found.values()})
             for ls_id, doubles in found.items():
                 prediction_id, score = doubles[0]
@@ -88,7 +90,7 @@ class Pusher:
                 if (push := session.get(Push, key)) is None:
                     session.add(Push(**key, task_id=ids[ls_id], version_id=version, score=score))
                 else:
-                    push.gone_at = None
+                    push.gone_at, push.task_id = None, ids[ls_id]
         return set(found)
 
     def recheck(self, project_id: int, version: str) -> None:
@@ -133,7 +135,9 @@ class Pusher:
     def withdraw(self, project_id: int, task_ids: Sequence[int]) -> None:
         """Take back the predictions of tasks that show another image now."""
         with self.pool.read() as session:
-            statement = select(Push).where(Push.task_id.in_(list(task_ids)), Push.gone_at.is_(None))
+            theirs = select(Task.ls_id).where(Task.id.in_(list(task_ids)))
+            parts = select(Task.id).where(Task.project_id == project_id, Task.ls_id.in_(theirs))
+            statement = select(Push).where(Push.task_id.in_(parts), Push.gone_at.is_(None))
             ids = [push.ls_prediction_id for push in session.scalars(statement)]
         self.client.delete_predictions(ids)
         with self.pool.write() as session:
@@ -148,32 +152,46 @@ class Pusher:
                 task.deleted_at = utcnow()
 
     def _ready(self, project_id: int, version: str) -> list[Ready]:
-        done = exists().where(Push.task_id == Task.id, Push.version_id == version, Push.gone_at.is_(None))
+        other = aliased(Task)
+        same = other.project_id == project_id, other.ls_id == Task.ls_id
+        done = exists().where(*same, Push.task_id == other.id, Push.version_id == version, Push.gone_at.is_(None))
+        answered = exists().where(
+            Prediction.version_id == version,
+            Prediction.image_digest == other.image_digest,
+            Prediction.prompt_digest == other.prompt_digest,
+        )
+        # An image that cannot be read holds its task's other images up no longer than it is new.
+        unfinished = exists().where(*same, other.deleted_at.is_(None), other.state != "failed", ~answered)
         statement = (
-            select(Task.id, Task.ls_id, Prediction)
-            .join(Prediction, and_(Prediction.image_digest == Task.image_digest, Prediction.version_id == version))
-            .where(
-                *servable(project_id),
-                Prediction.uncertainty.is_not(None),
-                ~done,
-                ~drawn(),
-            )
-            .order_by(Prediction.uncertainty.desc(), Task.ls_id)
+            select(Task.ls_id)
+            .join(Prediction, answers(Prediction, version))
+            .where(*servable(project_id), Prediction.uncertainty.is_not(None), ~done, ~drawn(), ~unfinished)
+            .group_by(Task.ls_id)
+            .order_by(func.max(Prediction.uncertainty).desc(), Task.ls_id)
             .limit(TASKS_AT_ONCE)
         )
         with self.pool.read() as session:
-            return [Ready(*row) for row in session.execute(statement)]
+            found = {ls_id: Ready(ls_id, []) for ls_id in session.scalars(statement)}
+            parts = (
+                select(Task.ls_id, Task.part, Prediction)
+                .join(Prediction, answers(Prediction, version))
+                .where(*servable(project_id), Task.ls_id.in_(list(found)))
+                .order_by(Task.id)
+            )
+            for ls_id, part, prediction in session.execute(parts):
+                found[ls_id].parts.append((part, prediction))
+            return list(found.values())
 
     def _chunks(self, project: Project, ready: Sequence[Ready]) -> Iterator[list[dict[str, Any]]]:
-        control = Control(from_name=project.control["from_name"], to_name=project.control["to_name"])
+        interface = Interface.from_json(project.control)
         with self.pool.read() as session:
-            scores = scores_of(session, [item.prediction.id for item in ready])
+            scores = scores_of(session, [prediction.id for item in ready for _, prediction in item.parts])
         rows: list[dict[str, Any]] = []
         size = 0
         for item in ready:
-            found = scores.get(item.prediction.id, [])
+            images = [Predicted(part, prediction, scores.get(prediction.id, [])) for part, prediction in item.parts]
             try:
-                text = encode_result(item.prediction, found, control=control, store=self.pool.store)
+                text = encode_result(images, interface=interface, store=self.pool.store)
             except (StoreError, ValueError) as error:
                 self._predict_again(project, item, error)
                 continue
@@ -188,8 +206,9 @@ class Pusher:
     def _predict_again(self, project: Project, item: Ready, error: Exception) -> None:
         log.warning("project %d, task %d: its mask is lost and is made anew: %s", project.ls_id, item.ls_id, error)
         with self.pool.write() as session:
-            session.execute(delete(Score).where(Score.prediction_id == item.prediction.id))
-            session.execute(delete(Prediction).where(Prediction.id == item.prediction.id))
+            ids = [prediction.id for _, prediction in item.parts]
+            session.execute(delete(Score).where(Score.prediction_id.in_(ids)))
+            session.execute(delete(Prediction).where(Prediction.id.in_(ids)))
 
 
 def _forget_missing(session: Session, project_id: int, version: str, tasks: dict[int, int], there: set[int]) -> None:

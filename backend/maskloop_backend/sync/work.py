@@ -4,11 +4,12 @@ import logging
 from itertools import zip_longest
 
 import redis
-from sqlalchemy import and_, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import current_version, drawn, servable, unranked_digests, unscored_digests
+from maskloop_learner.pool.prompting import follow_rules, rules_digest
+from maskloop_learner.pool.queries import answers, current_version, drawn, servable, unranked, unscored
 from maskloop_learner.pool.schema import (
     Champion,
     Model,
@@ -44,32 +45,45 @@ def follow_settings(pool: Pool, project_id: int, settings: Settings) -> str | No
         return refresh_version(session, session.get_one(Project, project_id), settings)
 
 
-def enqueue_missing(pool: Pool, conn: redis.Redis, project_id: int) -> int:
-    """Enqueue predictions that the current version lacks; return how many images lack one (at most JOBS_AHEAD).
+def follow_prompts(pool: Pool, project_id: int) -> None:
+    """Work out what is asked of every image anew when the project's labels, templates or sheets changed."""
+    with pool.read() as session:
+        project = session.get_one(Project, project_id)
+        if rules_digest(project) == project.prompted_with:
+            return
+    with pool.write() as session:
+        changed = follow_rules(session, session.get_one(Project, project_id))
+    log.info("project %d: %d images are asked another thing than before", project_id, changed)
+
+
+def enqueue_missing(pool: Pool, conn: redis.Redis, project_id: int, *, limit: int | None = None) -> int:
+    """Enqueue predictions that the current version lacks; return how many images lack one (at most `limit`;
+    None: JOBS_AHEAD).
 
     Where the version ranks with fewer samples than it draws masks with, ranks and masks take turns: the whole order
     is known long before the last mask, and the masks are drawn in that order.
     """
+    limit = JOBS_AHEAD if limit is None else limit
     with pool.read() as session:
         version = current_version(session, project_id)
         if version is None:
             return 0
-        digests = unscored_digests(session, project_id, version, limit=JOBS_AHEAD)
+        missing = unscored(session, project_id, version, limit=limit)
         ahead = ranks_apart(session.get_one(PredictionVersion, version).config)
-        unranked = unranked_digests(session, project_id, version, limit=JOBS_AHEAD) if ahead else []
-    for digest, unplaced in zip_longest(digests, unranked):
-        if unplaced is not None:
-            enqueue_rank(conn, version, unplaced)
-        if digest is not None:
-            enqueue_score(conn, version, digest)
-    return len(digests)
+        unplaced = unranked(session, project_id, version, limit=limit) if ahead else []
+    for undrawn, first in zip_longest(missing, unplaced):
+        if first is not None:
+            enqueue_rank(conn, version, *first)
+        if undrawn is not None:
+            enqueue_score(conn, version, *undrawn)
+    return len(missing)
 
 
 def waiting_tasks(session: Session, project_id: int, version: str) -> int:
     """How many unlabelled tasks with a usable image have no prediction of the version yet."""
     statement = (
         select(func.count(Task.id))
-        .outerjoin(Prediction, and_(Prediction.image_digest == Task.image_digest, Prediction.version_id == version))
+        .outerjoin(Prediction, answers(Prediction, version))
         .where(
             *servable(project_id),
             Prediction.id.is_(None),

@@ -5,10 +5,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from maskloop_learner.pool.queries import Question
+
 logger = logging.getLogger(__name__)
 
 NAMED = 10
 """Tasks named in a line of the log at most."""
+
+
+@dataclass
+class View:
+    """One image of a task: in the end it has a `question` for the model, or a `reason` why it cannot be asked."""
+
+    part: str
+    question: Question | None = None
+    reason: str | None = None
 
 
 @dataclass
@@ -18,7 +29,7 @@ class Asked:
     place: int
     ls_id: int = 0
     data: dict[str, Any] = field(default_factory=dict)
-    digest: str | None = None
+    views: list[View] = field(default_factory=list)
     reply: bytes | None = None
     reason: str | None = None
 
@@ -26,6 +37,16 @@ class Asked:
     def open(self) -> bool:
         """Neither answered nor given up."""
         return self.reply is None and self.reason is None
+
+    @property
+    def questions(self) -> list[Question]:
+        """What is to be predicted for it, as far as that is known."""
+        return [view.question for view in self.views if view.question is not None]
+
+    def check_views(self) -> None:
+        """Give the task up once none of its images can be asked of."""
+        if self.open and self.views and all(view.reason for view in self.views):
+            self.reason = self.views[0].reason
 
 
 def read_task(place: int, task: Any) -> Asked:

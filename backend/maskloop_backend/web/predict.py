@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import redis
@@ -9,9 +10,11 @@ import redis
 from maskloop_backend.intake import HeadersFor, IntakeError, Wanted, take_in
 from maskloop_backend.results import UNANSWERED, UNTRAINED, empty_result
 from maskloop_backend.web.answers import Answers, Served
-from maskloop_backend.web.asked import Asked, give_up, log_reasons, read_task
+from maskloop_backend.web.asked import Asked, View, give_up, log_reasons, read_task
 from maskloop_backend.web.threads import Threads
+from maskloop_backend.web.typed import note_typed
 from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.queries import Question
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.settings import Settings
 from maskloop_queue.queues import enqueue_score
@@ -25,11 +28,11 @@ AHEAD = 64
 FIRST_POLL, LAST_POLL = 0.03, 0.25
 
 
-def due(missing: list[str], asked_at: dict[str, float]) -> list[str]:
+def due(missing: list[Question], asked_at: dict[Question, float]) -> list[Question]:
     """Which of the missing images to ask for now: not yet, or long ago, and `AHEAD` under way at most."""
     fresh = time.monotonic() - ASK_AGAIN
-    under_way = {digest for digest in missing if asked_at.get(digest, 0.0) > fresh}
-    wanted = [digest for digest in dict.fromkeys(missing) if digest not in under_way]
+    under_way = {question for question in missing if asked_at.get(question, 0.0) > fresh}
+    wanted = [question for question in dict.fromkeys(missing) if question not in under_way]
     return wanted[: max(0, AHEAD - len(under_way))]
 
 
@@ -45,49 +48,64 @@ class Predictor:
         self._fetching = Threads(4, "fetch")
         self._queueing = Threads(2, "queue")
 
-    async def answer(self, project_ls_id: int, tasks: list[Any]) -> bytes:
-        """The JSON body of the reply: one result per task, in order, at most `predict_deadline` seconds later."""
+    async def answer(
+        self, project_ls_id: int, tasks: list[Any], *, context: Sequence[Mapping[str, Any]] | None = None
+    ) -> bytes:
+        """The JSON body of the reply: one result per task, in order, at most `predict_deadline` seconds later.
+
+        `context` holds the regions that Label Studio sends along while an annotator types a prompt: the reply is what
+        the model makes of it.
+        """
         end = time.monotonic() + self.settings.predict_deadline
         asked = [read_task(place, task) for place, task in enumerate(tasks)]
-        served = await self._reading.run(lambda: self.answers.begin(project_ls_id, asked))
+        typing = context is not None
+        served = await self._reading.run(lambda: self.answers.begin(project_ls_id, asked, look=not typing))
         untrained = served is not None and served.version is None
         if served is None:
             give_up(asked, "the project is not connected: run `maskloop connect`")
         elif served.version is None:
             give_up(asked, "there is no model yet: it comes with the first training")
         elif any(item.open for item in asked):
-            await self._take_in(served, [item for item in asked if item.open and item.digest is None], end)
+            await self._take_in(served, [item for item in asked if item.open], end)
+            if context is not None:
+                for item in (item for item in asked if item.open):
+                    await self._reading.run(lambda item=item: note_typed(self.pool, served, item, context))  # type: ignore[misc]
             await self._wait(served, served.version, [item for item in asked if item.open], end)
         log_reasons(project_ls_id, asked)
         empty = empty_result(UNTRAINED if untrained else UNANSWERED)
         return b'{"results":[' + b",".join(item.reply or empty for item in asked) + b"]}"
 
-    async def _take_in(self, served: Served, missing: list[Asked], end: float) -> None:
-        def fetch(item: Asked) -> str:
+    async def _take_in(self, served: Served, asked: list[Asked], end: float) -> None:
+        missing = [
+            (item, view) for item in asked for view in item.views if view.question is None and view.reason is None
+        ]
+
+        def fetch(item: Asked, view: View) -> Question:
             return take_in(
-                Wanted(served.project_id, served.ls_url, item.ls_id, served.data_key, item.data),
+                Wanted(served.project_id, served.ls_url, item.ls_id, view.part, item.data),
                 pool=self.pool,
                 settings=self.settings,
                 headers_for=self.headers_for,
                 timeout=max(0.1, min(FETCH_TIMEOUT, end - time.monotonic())),
             )
 
-        async def one(item: Asked) -> None:
+        async def one(item: Asked, view: View) -> None:
             try:
                 async with asyncio.timeout(max(0.0, end - time.monotonic())):
-                    item.digest = await self._fetching.run(lambda: fetch(item))
+                    view.question = await self._fetching.run(lambda: fetch(item, view))
             except IntakeError as error:
-                item.reason = str(error)
+                view.reason = str(error)
             except TimeoutError:
-                item.reason = f"its image was not fetched within {self.settings.predict_deadline:g} s"
+                view.reason = f"its image was not fetched within {self.settings.predict_deadline:g} s"
             except (StoreError, OSError) as error:
-                item.reason = f"its image cannot be stored: {error}"
+                view.reason = f"its image cannot be stored: {error}"
+            item.check_views()
 
         if not missing:
             return
 
         async def every() -> None:
-            await asyncio.gather(*map(one, missing))
+            await asyncio.gather(*(one(item, view) for item, view in missing))
 
         work, stop = asyncio.create_task(every()), asyncio.create_task(self.stopping.wait())
         await asyncio.wait((work, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -97,11 +115,11 @@ class Predictor:
             return
         work.cancel()
         await asyncio.wait((work,))
-        give_up(missing, "the web process is stopping")
+        give_up(asked, "the web process is stopping")
 
     async def _wait(self, served: Served, version: str, waiting: list[Asked], end: float) -> None:
         """Ask the GPU workers for what is missing and wait for it to appear in the pool."""
-        pause, asked_at = FIRST_POLL, dict[str, float]()
+        pause, asked_at = FIRST_POLL, dict[Question, float]()
         while True:
             await self._reading.run(lambda: self.answers.collect(served, waiting))
             left = end - time.monotonic()
@@ -109,7 +127,7 @@ class Predictor:
                 give_up(waiting, f"no GPU worker scored it within {self.settings.predict_deadline:g} s")
             if self.stopping.is_set():
                 give_up(waiting, "the web process is stopping")
-            missing = [item.digest for item in waiting if item.open and item.digest]
+            missing = [question for item in waiting if item.open for question in item.questions]
             if not missing:
                 return
             wanted = due(missing, asked_at)
@@ -122,16 +140,16 @@ class Predictor:
             await asyncio.sleep(min(pause, left))
             pause = min(LAST_POLL, pause * 1.5)
 
-    async def _enqueue(self, version: str, digests: list[str], left: float) -> str | None:
+    async def _enqueue(self, version: str, questions: list[Question], left: float) -> str | None:
         """Enqueue images at the front, the first one foremost; return why that was not possible, or None."""
         deadline = time.time() + left
 
         def work() -> None:
             # The front is last in, first out.
-            for digest in reversed(digests):
-                enqueue_score(self.connection, version, digest, deadline=deadline, front=True)
+            for question in reversed(questions):
+                enqueue_score(self.connection, version, *question, deadline=deadline, front=True)
 
-        if not digests:
+        if not questions:
             return None
         try:
             async with asyncio.timeout(min(left, QUEUE_TIMEOUT)):

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -60,6 +61,16 @@ def project_id(value: Any) -> int:
     return int(text)
 
 
+def read_context(body: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    """The regions that Label Studio sends along while an annotator works; None where nobody does."""
+    params = body.get("params")
+    context = params.get("context") if isinstance(params, dict) else None
+    if not isinstance(context, dict):
+        return None
+    regions = context.get("result")
+    return [region for region in regions if isinstance(region, dict)] if isinstance(regions, list) else []
+
+
 def make_router(services: Services) -> APIRouter:
     """The routes /health /setup /predict /webhook /versions /metrics."""
     router = APIRouter()
@@ -84,7 +95,8 @@ def make_router(services: Services) -> APIRouter:
         tasks = body.get("tasks")
         if not isinstance(tasks, list):
             raise WebError(400, "`tasks` is not a list", tasks, fix="Send the tasks as Label Studio does.")
-        reply = await services.predictor.answer(project_id(body.get("project")), tasks)
+        context = read_context(body)
+        reply = await services.predictor.answer(project_id(body.get("project")), tasks, context=context)
         return Response(reply, media_type="application/json")
 
     @router.post("/webhook")

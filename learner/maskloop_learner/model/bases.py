@@ -83,6 +83,12 @@ class Bases:
         model.base = path.stem
         return model
 
+    def build_named(self, spec: BackboneSpec, base: str) -> MedCLIPSeg:
+        """A model on the towers that a weights file names: a digest, or `random:SEED`. Raises as `build` does."""
+        if spec.trains == "all" or base.startswith("random:"):
+            return MedCLIPSeg(spec, seed=int(base.removeprefix("random:")) if spec.trains == "adapters" else 0)
+        return self.build(spec, digest=base)
+
     def find(self, spec: BackboneSpec, digest: str | None = None) -> Path:
         """The towers' file. Raises BackboneError naming what is missing, where, and the command that fetches it."""
         if spec.source is None:

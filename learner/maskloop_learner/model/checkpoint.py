@@ -16,6 +16,7 @@ from maskloop_learner.model.backbones import BackboneSpec, Preprocessing, find_b
 from maskloop_learner.model.bases import Bases
 from maskloop_learner.model.faults import list_faults, say_faults
 from maskloop_learner.model.medclipseg import MedCLIPSeg
+from maskloop_learner.model.shared import Shelf
 
 FORMAT = "maskloop-medclipseg/1"
 ENTRY = "maskloop"
@@ -64,11 +65,14 @@ def stored_parameters(model: MedCLIPSeg) -> dict[str, torch.nn.Parameter]:
     return {name: p for name, p in model.named_parameters() if whole or not name.startswith("clip.")}
 
 
-def load_weights(data: bytes, *, device: torch.device | str, bases: Bases | None = None) -> MedCLIPSeg:
+def load_weights(
+    data: bytes, *, device: torch.device | str, bases: Bases | None = None, shelf: Shelf | None = None
+) -> MedCLIPSeg:
     """The model in eval mode. The same bytes always give the same model, to the bit.
 
-    `bases` keeps the frozen towers. Raises CheckpointError listing the missing, unknown, mis-shaped and non-finite
-    tensors, and BackboneError when the towers are not there.
+    `bases` keeps the frozen towers. With a `shelf` of the same device the model stands on the towers held there and
+    only adapters and head are its own. Raises CheckpointError listing the missing, unknown, mis-shaped and
+    non-finite tensors, and BackboneError when the towers are not there.
     """
     meta = read_meta(data)
     try:
@@ -76,20 +80,28 @@ def load_weights(data: bytes, *, device: torch.device | str, bases: Bases | None
         tensors = load(data)
     except (ValueError, KeyError, SafetensorError) as error:
         raise CheckpointError(f"weights cannot be read: {error}") from error
-    model = build_on(spec, str(meta.get("base", "random:0")), bases)
+    base = str(meta.get("base", "random:0"))
     if meta.get("preprocessing", spec.preprocessing) not in get_args(Preprocessing):
         raise CheckpointError(f"preprocessing must be one of {get_args(Preprocessing)}, got {meta['preprocessing']!r}")
+    if shelf is not None and spec.trains == "adapters":
+        model = build_over(shelf, spec, base)
+    else:
+        model = (bases or Bases(None)).build_named(spec, base)
     model.preprocessing = cast(Preprocessing, meta.get("preprocessing", spec.preprocessing))
     fill_parameters(stored_parameters(model), tensors, what=f"backbone {spec.name!r}")
     model.forget_towers()
-    return model.to(device).eval().requires_grad_(False)
+    model = model.to(device).eval().requires_grad_(False)
+    if shelf is not None:
+        shelf.share_rows(model)
+    return model
 
 
-def build_on(spec: BackboneSpec, base: str, bases: Bases | None) -> MedCLIPSeg:
-    """A model on the towers named by `base`: a digest that `bases` knows, or `random:SEED`."""
-    if spec.trains == "all" or base.startswith("random:"):
-        return MedCLIPSeg(spec, seed=int(base.removeprefix("random:")) if spec.trains == "adapters" else 0)
-    return (bases or Bases(None)).build(spec, digest=base)
+def build_over(shelf: Shelf, spec: BackboneSpec, base: str) -> MedCLIPSeg:
+    """A model over held towers whose own parameters are memory that is to be filled."""
+    towers = shelf.get(spec, base)
+    with torch.device("meta"):
+        model = MedCLIPSeg(spec, over=towers)
+    return model.to_empty(device=shelf.device)
 
 
 def fill_parameters(wanted: Mapping[str, torch.nn.Parameter], tensors: Mapping[str, Tensor], *, what: str) -> None:

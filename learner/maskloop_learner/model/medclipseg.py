@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from maskloop_learner.model.construction import Tokenizer, build_clip, build_tok
 from maskloop_learner.model.head import MaskHead
 from maskloop_learner.model.threads import one_thread
 from maskloop_learner.model.towers import ImageTower, TextTower
+
+if TYPE_CHECKING:
+    from maskloop_learner.model.shared import SharedTowers
 
 
 class Prefix(NamedTuple):
@@ -47,15 +50,29 @@ Noise = Sequence[tuple[Tensor, Tensor]]
 class MedCLIPSeg(nn.Module):
     """A segmentation model prompted by text. Rows of a batch are (image, prompt) pairs."""
 
-    def __init__(self, spec: BackboneSpec, *, seed: int = 0, vocabulary: Path | None = None) -> None:
-        """Random weights from `seed`. `vocabulary` is the folder of a BERT's vocab.txt, see `tokens`."""
+    def __init__(
+        self,
+        spec: BackboneSpec,
+        *,
+        seed: int = 0,
+        vocabulary: Path | None = None,
+        over: "SharedTowers | None" = None,
+    ) -> None:
+        """Random weights from `seed`. `vocabulary` is the folder of a BERT's vocab.txt, see `tokens`. `over`: frozen
+        towers that other models stand on too; they are no part of this model's parameters."""
         super().__init__()
         self.spec = spec
         self.preprocessing: Preprocessing = spec.preprocessing
-        self.clip: Any = build_clip(spec, seed=seed)
-        self.base = f"random:{seed}"
+        self.clip: Any
+        self.over = over
+        if over is None:
+            self.clip = build_clip(spec, seed=seed)
+        else:
+            # No child of this module: what moves, casts or freezes the model must leave alone what others use.
+            object.__setattr__(self, "clip", over.clip)
+        self.base = over.base if over else f"random:{seed}"
         """Where the towers' weights are from: this, or their digest in `Bases`."""
-        self.vocabulary = vocabulary
+        self.vocabulary = over.vocabulary if over else vocabulary
         self.checkpointing = False
         """Compute activations again in the backward pass instead of keeping them: less memory, more time."""
         self._tokenizer: Tokenizer | None = None
@@ -63,11 +80,11 @@ class MedCLIPSeg(nn.Module):
         self._towers: tuple[ImageTower, TextTower] | None = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed + 1)
-            image, text = self.towers()
+            vision_width, text_width = over.widths if over else self._widths()
             self.pvl_adapters = nn.ModuleList(
                 PVLAdapter(
-                    vision_width=image.blocks[0].out.weight.shape[0],
-                    text_width=text.blocks[0].out.weight.shape[0],
+                    vision_width=vision_width,
+                    text_width=text_width,
                     dim=spec.adapter_dim,
                     beta=spec.beta,
                     gate_init=spec.gate_init,
@@ -90,6 +107,10 @@ class MedCLIPSeg(nn.Module):
             self.clip.eval()
         return self
 
+    def _widths(self) -> tuple[int, int]:
+        image, text = self.towers()
+        return image.blocks[0].out.weight.shape[0], text.blocks[0].out.weight.shape[0]
+
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> "MedCLIPSeg":
         self.forget_towers()
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
@@ -101,6 +122,8 @@ class MedCLIPSeg(nn.Module):
 
     def towers(self) -> tuple[ImageTower, TextTower]:
         """Both towers; prepared once where they do not learn."""
+        if self.over is not None:
+            return self.over.packed(self._dtype)
         if self._towers is not None:
             return self._towers
         learns = any(p.requires_grad for p in self.clip.parameters()) and self.spec.trains == "all"

@@ -32,6 +32,11 @@ class ImageTower:
         if frozen:
             self._proj = self._proj.detach().to(dtype).contiguous()
 
+    @property
+    def projection(self) -> Tensor:
+        """Of the read-out."""
+        return cast(Tensor, self._proj)
+
     def embed(self, images: Tensor) -> Tensor:
         """[B, 3, size, size] -> tokens [B, 1 + patches, W], class token first."""
         trunk: Any = getattr(self._visual, "trunk", None)

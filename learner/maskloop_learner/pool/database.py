@@ -1,6 +1,8 @@
 """Engines of the pool's database: SQLite made safe for several processes, or any other SQLAlchemy URL."""
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ NETWORK_FILE_SYSTEMS = {
     "lustre",
     "ceph",
 }
+KEY_CHECK = "PRAGMA foreign_key_check"
 MIGRATIONS = Path(__file__).with_name("migrations")
 
 
@@ -86,9 +89,31 @@ def migrate(engine: Engine, *, revision: str = "head") -> None:
     """Bring the database to `revision`; several processes may call this at once."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    with engine.connect().execution_options(maskloop_write=True) as connection, connection.begin():
+    writing = engine.connect().execution_options(maskloop_write=True)
+    with writing as connection, _unchecked_keys(connection), connection.begin():
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7126017)")
         attributes: dict[str, Any] = config.attributes
         attributes["connection"] = connection
         command.upgrade(config, revision)
+        if engine.dialect.name == "sqlite" and (broken := connection.exec_driver_sql(KEY_CHECK).fetchall()):
+            raise DatabaseError(f"the pool refers to rows that are not there: {broken[:5]}; restore a backup")
+
+
+@contextmanager
+def _unchecked_keys(connection: Connection) -> Iterator[None]:
+    """SQLite changes a table by copying it and dropping the old one, which its foreign keys would forbid.
+
+    It heeds this pragma outside a transaction only.
+    """
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    driver = connection.connection.driver_connection
+    if driver is None:
+        raise DatabaseError("the pool's database closed the connection; try again")
+    driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA foreign_keys=ON")

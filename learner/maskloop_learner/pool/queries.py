@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, and_, case, exists, func, select
 from sqlalchemy.orm import Session
@@ -16,6 +16,15 @@ from maskloop_learner.pool.schema import (
     Score,
     Task,
 )
+
+
+class Question(NamedTuple):
+    """An image and what the model is asked of it."""
+
+    image: str
+    """Digest of its bytes."""
+    prompts: str = ""
+    """`Task.prompt_digest`."""
 
 
 def servable(project_id: int) -> tuple[ColumnElement[bool], ...]:
@@ -38,19 +47,34 @@ def current_version(session: Session, project_id: int) -> str | None:
     return session.scalar(select(Champion.version_id).where(Champion.project_id == project_id))
 
 
-def prediction_for(session: Session, version_id: str, image_digest: str) -> Prediction | None:
-    """What a prediction version says of an image, if it has been asked."""
+def answers(kind: type[Prediction | Rank], version_id: str) -> ColumnElement[bool]:
+    """Condition that joins a prediction or rank of the version to a task: the same image, asked the same."""
+    return and_(
+        kind.version_id == version_id,
+        kind.image_digest == Task.image_digest,
+        kind.prompt_digest == Task.prompt_digest,
+    )
+
+
+def prediction_for(session: Session, version_id: str, image_digest: str, prompts: str = "") -> Prediction | None:
+    """What a prediction version says of an image, if it has been asked. `prompts` is `Task.prompt_digest`."""
     return session.scalar(
-        select(Prediction).where(Prediction.version_id == version_id, Prediction.image_digest == image_digest)
+        select(Prediction).where(
+            Prediction.version_id == version_id,
+            Prediction.image_digest == image_digest,
+            Prediction.prompt_digest == prompts,
+        )
     )
 
 
-def predictions_for(session: Session, version_id: str, digests: Iterable[str]) -> dict[str, Prediction]:
-    """Image digest -> prediction, for those images that have one."""
+def predictions_for(session: Session, version_id: str, questions: Iterable[Question]) -> dict[Question, Prediction]:
+    """Question -> prediction, for those that have one."""
+    wanted = set(questions)
     statement = select(Prediction).where(
-        Prediction.version_id == version_id, Prediction.image_digest.in_(list(digests))
+        Prediction.version_id == version_id, Prediction.image_digest.in_({question.image for question in wanted})
     )
-    return {p.image_digest: p for p in session.scalars(statement)}
+    found = {Question(row.image_digest, row.prompt_digest): row for row in session.scalars(statement)}
+    return {question: row for question, row in found.items() if question in wanted}
 
 
 def scores_of(session: Session, prediction_ids: Iterable[int]) -> dict[int, list[Score]]:
@@ -62,16 +86,16 @@ def scores_of(session: Session, prediction_ids: Iterable[int]) -> dict[int, list
     return found
 
 
-def unscored_digests(session: Session, project_id: int, version_id: str, *, limit: int) -> Sequence[str]:
-    """Digests of the project's images that lack a prediction of the version: unlabelled tasks' images first, the
-    most uncertain of those that are ranked first."""
-    predicted = exists().where(Prediction.version_id == version_id, Prediction.image_digest == Task.image_digest)
+def unscored(session: Session, project_id: int, version_id: str, *, limit: int) -> Sequence[Question]:
+    """The project's images that lack a prediction of the version: unlabelled tasks' images first, the most uncertain
+    of those that are ranked first."""
+    predicted = exists().where(answers(Prediction, version_id))
     labelled = exists().where(Label.task_id == Task.id, Label.current, ~Label.deleted)
     statement = (
-        select(Task.image_digest)
-        .outerjoin(Rank, and_(Rank.image_digest == Task.image_digest, Rank.version_id == version_id))
-        .where(*servable(project_id), ~predicted)
-        .group_by(Task.image_digest)
+        select(Task.image_digest, Task.prompt_digest)
+        .outerjoin(Rank, answers(Rank, version_id))
+        .where(*servable(project_id), Task.image_digest.is_not(None), ~predicted)
+        .group_by(Task.image_digest, Task.prompt_digest)
         .order_by(
             func.min(case((labelled, 1), else_=0)),
             func.max(func.coalesce(Rank.uncertainty, -1)).desc(),
@@ -79,21 +103,21 @@ def unscored_digests(session: Session, project_id: int, version_id: str, *, limi
         )
         .limit(limit)
     )
-    return [digest for digest in session.scalars(statement) if digest]
+    return [Question(image, prompts) for image, prompts in session.execute(statement) if image]
 
 
-def unranked_digests(session: Session, project_id: int, version_id: str, *, limit: int) -> Sequence[str]:
-    """Digests of the project's unlabelled images that the version has neither ranked nor predicted."""
-    ranked = exists().where(Rank.version_id == version_id, Rank.image_digest == Task.image_digest)
-    predicted = exists().where(Prediction.version_id == version_id, Prediction.image_digest == Task.image_digest)
+def unranked(session: Session, project_id: int, version_id: str, *, limit: int) -> Sequence[Question]:
+    """The project's unlabelled images that the version has neither ranked nor predicted."""
+    ranked = exists().where(answers(Rank, version_id))
+    predicted = exists().where(answers(Prediction, version_id))
     statement = (
-        select(Task.image_digest)
-        .where(*servable(project_id), ~ranked, ~predicted, ~drawn())
-        .group_by(Task.image_digest)
+        select(Task.image_digest, Task.prompt_digest)
+        .where(*servable(project_id), Task.image_digest.is_not(None), ~ranked, ~predicted, ~drawn())
+        .group_by(Task.image_digest, Task.prompt_digest)
         .order_by(func.min(Task.id))
         .limit(limit)
     )
-    return [digest for digest in session.scalars(statement) if digest]
+    return [Question(image, prompts) for image, prompts in session.execute(statement) if image]
 
 
 def sample_images(session: Session, project_id: int, *, limit: int) -> list[str]:
@@ -112,9 +136,15 @@ def sample_images(session: Session, project_id: int, *, limit: int) -> list[str]
     return [digest for digest in session.scalars(statement) if digest]
 
 
-def rank_for(session: Session, version_id: str, image_digest: str) -> Rank | None:
+def rank_for(session: Session, version_id: str, image_digest: str, prompts: str = "") -> Rank | None:
     """Where a prediction version places an image, if it has."""
-    return session.scalar(select(Rank).where(Rank.version_id == version_id, Rank.image_digest == image_digest))
+    return session.scalar(
+        select(Rank).where(
+            Rank.version_id == version_id,
+            Rank.image_digest == image_digest,
+            Rank.prompt_digest == prompts,
+        )
+    )
 
 
 def usable_labels(session: Session, project_id: int) -> Sequence[Label]:
@@ -149,15 +179,19 @@ class Ranked:
 def ranking(session: Session, project_id: int, version_id: str) -> list[Ranked]:
     """Unlabelled tasks, the most uncertain first; ties by Label Studio's id. Failed images are left out.
 
-    Images that are ranked but not predicted yet are in it.
+    Images that are ranked but not predicted yet are in it. A task of several images stands where its most uncertain
+    one does.
     """
     uncertainty = func.coalesce(Rank.uncertainty, Prediction.uncertainty)
     labelled = exists().where(Label.task_id == Task.id, Label.current, ~Label.deleted)
     statement = (
         select(Task.id, Task.ls_id, Task.url, uncertainty, Rank.aggregates)
-        .outerjoin(Prediction, and_(Prediction.image_digest == Task.image_digest, Prediction.version_id == version_id))
-        .outerjoin(Rank, and_(Rank.image_digest == Task.image_digest, Rank.version_id == version_id))
+        .outerjoin(Prediction, answers(Prediction, version_id))
+        .outerjoin(Rank, answers(Rank, version_id))
         .where(*servable(project_id), uncertainty.is_not(None), ~labelled)
-        .order_by(uncertainty.desc(), Task.ls_id)
+        .order_by(uncertainty.desc(), Task.ls_id, Task.id)
     )
-    return [Ranked(task, ls_id, url, score, all_ or {}) for task, ls_id, url, score, all_ in session.execute(statement)]
+    found: dict[int, Ranked] = {}
+    for task, ls_id, url, score, aggregates in session.execute(statement):
+        found.setdefault(ls_id, Ranked(task, ls_id, url, score, aggregates or {}))
+    return list(found.values())

@@ -55,9 +55,14 @@ class Project(Base):
     title: Mapped[str] = mapped_column(String(300), default="")
     label_config: Mapped[str] = mapped_column(default="")
     control: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """What is served: {"from_name", "to_name", "data_key", "labels": [..]}."""
+    """What is served: {"controls": [{"kind", "from_name", "to_name", "data_key", "labels"}], "prompt_tags": [..],
+    "labels": [..], "revision": how often the mask tags changed}."""
     prompts: Mapped[dict[str, str]] = mapped_column(default=dict)
-    """Label -> prompt."""
+    """Label -> template of its prompt; a plain text is a template."""
+    sheet_digest: Mapped[str] = mapped_column(String(16), default="")
+    """Of the prompt sheets that were read for its tasks; "" without any."""
+    prompted_with: Mapped[str] = mapped_column(String(16), default="")
+    """Digest of the rules by which the tasks' prompts were last worked out."""
     synced_at: Mapped[datetime | None]
     """Largest Label Studio `updated_at` that was taken in completely."""
     checked_at: Mapped[datetime | None]
@@ -89,17 +94,30 @@ class Image(Base):
 
 
 class Task(Base):
-    """A task of Label Studio. `state` is one of new, ready, failed (then `error` says why)."""
+    """One image of a task of Label Studio: `part` is the field of the task's data that holds its address.
+
+    `state` is one of new, ready, failed (then `error` says why).
+    """
 
     __tablename__ = "tasks"
-    __table_args__ = (UniqueConstraint("project_id", "ls_id"), Index("ix_tasks_state", "project_id", "state"))
+    __table_args__ = (UniqueConstraint("project_id", "ls_id", "part"), Index("ix_tasks_state", "project_id", "state"))
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"))
     ls_id: Mapped[int]
+    part: Mapped[str] = mapped_column(String(200), default="")
     url: Mapped[str] = mapped_column(default="")
     """The image's address as it stands in the task's data."""
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    sheet_prompts: Mapped[dict[str, str]] = mapped_column(default=dict)
+    """Label -> prompt from a prompt sheet."""
+    typed_prompts: Mapped[dict[str, str]] = mapped_column(default=dict)
+    """Label -> prompt that an annotator typed last."""
+    prompts: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Label -> {"text", "source", ..}: what the model is asked of this image; empty where that is what it is asked of
+    all the project's images."""
+    prompt_digest: Mapped[str] = mapped_column(String(16), default="")
+    """Of the texts in `prompts`, see `PromptSet`; "" where that is empty."""
     state: Mapped[str] = mapped_column(String(10), default="new")
     error: Mapped[str | None]
     attempts: Mapped[int] = mapped_column(default=0)
@@ -136,6 +154,10 @@ class Label(Base):
     """Id in Label Studio of the prediction that the annotator was shown."""
     masks: Mapped[dict[str, str]] = mapped_column(default=dict)
     """Label -> digest of a 0/255 PNG of the image's shown size; a label without a region is absent."""
+    known: Mapped[list[Any] | None]
+    """Labels that the annotator could draw: one of them without a mask is empty, any other unknown. None: all."""
+    prompts: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Label -> {"text", "source", ..}: what the model was asked of this image."""
     error: Mapped[str | None]
     """Why this version cannot be learnt from (for instance a mask of another size); else None."""
     ls_updated_at: Mapped[datetime]
@@ -191,14 +213,16 @@ class PredictionVersion(Base):
 
 
 class Prediction(Base):
-    """What a prediction version says of an image. Written once, whole, with its scores."""
+    """What a prediction version says of an image with some prompts. Written once, whole, with its scores."""
 
     __tablename__ = "predictions"
-    __table_args__ = (UniqueConstraint("version_id", "image_digest"),)
+    __table_args__ = (UniqueConstraint("version_id", "image_digest", "prompt_digest"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     version_id: Mapped[str] = mapped_column(ForeignKey("prediction_versions.id"))
     image_digest: Mapped[str] = mapped_column(ForeignKey("images.digest"))
+    prompt_digest: Mapped[str] = mapped_column(String(16), default="")
+    """As in `Task`; "" for the version's own prompts."""
     uncertainty: Mapped[float | None]
     """The task's score, see `Rank`; None when `error` is set."""
     error: Mapped[str | None]
@@ -215,6 +239,9 @@ class Score(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     prediction_id: Mapped[int] = mapped_column(ForeignKey("predictions.id"))
     label: Mapped[str] = mapped_column(String(200))
+    prompt: Mapped[str] = mapped_column(default="")
+    prompt_source: Mapped[str] = mapped_column(String(40), default="")
+    """Where the prompt came from: template, field, sheet, annotator or default."""
     mask_digest: Mapped[str] = mapped_column(String(64))
     area: Mapped[int] = mapped_column(default=0)
     """Pixels in the mask."""
@@ -237,11 +264,12 @@ class Rank(Base):
     """
 
     __tablename__ = "ranks"
-    __table_args__ = (UniqueConstraint("version_id", "image_digest"),)
+    __table_args__ = (UniqueConstraint("version_id", "image_digest", "prompt_digest"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     version_id: Mapped[str] = mapped_column(ForeignKey("prediction_versions.id"))
     image_digest: Mapped[str] = mapped_column(ForeignKey("images.digest"))
+    prompt_digest: Mapped[str] = mapped_column(String(16), default="")
     uncertainty: Mapped[float]
     """The largest mean predictive entropy over the labels, 0..1."""
     aggregates: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -252,8 +280,19 @@ class Rank(Base):
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 
+class PromptSet(Base):
+    """The prompts of images that are asked something of their own, once for every set of texts."""
+
+    __tablename__ = "prompt_sets"
+
+    digest: Mapped[str] = mapped_column(String(16), primary_key=True)
+    prompts: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Label -> {"text", "source", ..}; only these labels are predicted."""
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
 class Push(Base):
-    """A prediction as it stands in Label Studio."""
+    """A prediction as it stands in Label Studio. `task_id` is the first part of the task."""
 
     __tablename__ = "pushes"
     __table_args__ = (Index("ix_pushes_task", "task_id", "version_id"),)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from typing import TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -23,6 +23,10 @@ class Item(TypedDict):
     name: str
     image: str
     masks: dict[str, str]
+    known: NotRequired[list[str]]
+    """Labels that could be drawn: one of them without a mask is empty, any other is unknown. Absent: all."""
+    prompts: NotRequired[dict[str, dict[str, Any]]]
+    """Label -> {"text", "source", ..}: what the model is asked of this image, where that is its own."""
     split: str
 
 
@@ -32,6 +36,7 @@ class Manifest(TypedDict):
     project: int
     labels: list[str]
     prompts: dict[str, str]
+    """The project's templates, see `maskloop_learner.prompts.rules`."""
     validation: list[str]
     items: list[Item]
 
@@ -89,17 +94,20 @@ def freeze_snapshot(pool: Pool, project_id: int, *, share: float) -> int:
     for digest, (label, task) in sorted(latest.items()):
         split = "validation" if digest in manifest["validation"] else "train"
         name = task.url.rsplit("/", 1)[-1] or f"task {task.ls_id}"
-        manifest["items"].append(
-            Item(
-                label_id=label.id,
-                task_id=task.id,
-                ls_task=task.ls_id,
-                name=name,
-                image=digest,
-                masks=dict(label.masks),
-                split=split,
-            )
+        item = Item(
+            label_id=label.id,
+            task_id=task.id,
+            ls_task=task.ls_id,
+            name=name,
+            image=digest,
+            masks=dict(label.masks),
+            split=split,
         )
+        if label.known is not None and not set(manifest["labels"]) <= set(label.known):
+            item["known"] = list(label.known)
+        if task.prompts:
+            item["prompts"] = dict(task.prompts)
+        manifest["items"].append(item)
     blob = pool.store.put("manifests", json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode())
     label_ids = sorted(item["label_id"] for item in manifest["items"])
     with pool.write() as session:

@@ -15,6 +15,7 @@ from maskloop_learner.model.checkpoint import load_weights
 from maskloop_learner.model.device import find_device
 from maskloop_learner.model.precision import Precision, choose_dtype
 from maskloop_learner.model.preprocess import prepare_image
+from maskloop_learner.model.shared import Shelf, prepared, tensors_of
 from maskloop_learner.pool.masks import clean_mask
 from maskloop_learner.predict.aggregate import aggregate
 from maskloop_learner.predict.noise import digest_text
@@ -56,15 +57,31 @@ class Predictor:
     """A model, loaded and ready. Not for use from several threads at once."""
 
     def __init__(
-        self, *, weights: bytes, device: str, bases: Bases | None = None, precision: Precision = "fp32"
+        self,
+        *,
+        weights: bytes,
+        device: str,
+        bases: Bases | None = None,
+        precision: Precision = "fp32",
+        shelf: Shelf | None = None,
     ) -> None:
-        """Raises CheckpointError when the weights cannot be used, BackboneError when their frozen towers are not in
-        `bases`, and ValueError for a bad device."""
+        """`shelf`, of the same device, holds frozen towers for several predictors; the predictions are the same.
+
+        Raises CheckpointError when the weights cannot be used, BackboneError when their frozen towers are not in
+        `bases` or the shelf's, and ValueError for a bad device."""
         self.device = find_device(device)
-        self.model = load_weights(weights, device=self.device, bases=bases)
+        self.model = load_weights(weights, device=self.device, bases=bases, shelf=shelf)
         self.dtype = choose_dtype(precision, self.device)
         self.model.use_precision(self.dtype)
         self._read: OrderedDict[str, tuple[Tensor, Tensor]] = OrderedDict()
+
+    def tensors(self) -> Iterator[Tensor]:
+        """All that is held for this predictor alone, or with others: not the towers on a shelf."""
+        yield from tensors_of(self.model)
+        if self.model.over is None:
+            yield from prepared(*self.model.towers())
+        for ids, text in self._read.values():
+            yield from (ids, text)
 
     def predict(
         self,

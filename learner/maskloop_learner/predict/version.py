@@ -13,6 +13,13 @@ class VersionConfig(TypedDict):
     weights: str
     backbone: str
     prompts: dict[str, str]
+    """Label -> what is asked of an image about which nothing is known."""
+    templates: NotRequired[dict[str, str]]
+    """Label -> template of its prompts, where that says more."""
+    sheet: NotRequired[str]
+    """Digest of the prompts that sheets gave to single images."""
+    tags: NotRequired[int]
+    """How often the tags that masks are drawn with were changed in the label config."""
     threshold: float
     min_speck_area: int
     max_hole_area: int

@@ -22,6 +22,7 @@ from maskloop_learner.train.calibration import (
 )
 from maskloop_learner.train.examples import Example
 from maskloop_learner.train.metrics import dice
+from maskloop_learner.train.prompts import validation_prompts
 
 TEMPERATURE_SAMPLES = 8
 TEMPERATURE_PIXELS = 4096
@@ -58,7 +59,7 @@ def choose_temperature(
 ) -> tuple[float, str]:
     """The temperature that fits the validation examples best, one for all labels, and why it is that.
 
-    1 where no finite temperature fits, with the reason.
+    1 where no finite temperature fits, with the reason. Prompts as in `measure`.
     """
     if not examples:
         return 1.0, "there are no validation images to fit a temperature on"
@@ -67,7 +68,7 @@ def choose_temperature(
     sampling = Sampling("monte-carlo", TEMPERATURE_SAMPLES)
     for done, example in enumerate(examples):
         tick("temperature", done, len(examples))
-        for label, prompt in prompts.items():
+        for label, prompt in validation_prompts(example, prompts).items():
             found = predictor.sample_logits(
                 example.image, prompt=prompt, sampling=sampling, version="temperature", image_digest=digest_of(example)
             )
@@ -75,6 +76,8 @@ def choose_temperature(
             pixels = band_pixels(mask, limit=TEMPERATURE_PIXELS)
             logits.append(found.reshape(len(found), -1)[:, pixels])
             truth.append(mask.ravel()[pixels])
+    if not logits:
+        return 1.0, "no label was looked for on the validation images"
     try:
         value = fit_temperature(np.concatenate(logits, axis=1), np.concatenate(truth))
     except CalibrationError as error:
@@ -91,7 +94,8 @@ def report_labels(
     how: Mapping[str, Any],
     tick: Tick,
 ) -> dict[str, CalibrationReport]:
-    """Per label how far probabilities and uncertainties can be trusted on the examples; empty without examples.
+    """Per label how far probabilities and uncertainties can be trusted on the examples that know it; a label that none
+    knows is left out. Prompts as in `measure`.
 
     `how` are `Predictor.predict`'s samples, threshold and areas.
     """
@@ -100,7 +104,7 @@ def report_labels(
         tick("calibration", done, len(examples))
         predictions = predictor.predict(
             example.image,
-            prompts=prompts,
+            prompts=validation_prompts(example, prompts),
             temperature=temperature,
             version="evaluation",
             image_digest=digest_of(example),
@@ -109,7 +113,8 @@ def report_labels(
         )
         for label, prediction in predictions.items():
             found[label].append(prediction)
-    return {label: report_label(found[label], examples, label, temperature) for label in prompts if examples}
+    knowing = {label: [example for example in examples if example.knows(label)] for label in prompts}
+    return {label: report_label(found[label], knowing[label], label, temperature) for label in prompts if found[label]}
 
 
 def report_label(

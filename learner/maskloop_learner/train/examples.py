@@ -28,6 +28,14 @@ class Example:
     """For messages."""
     prompts: Mapping[str, str] | None = None
     """Label -> prompt of this image alone, where it differs from the label's."""
+    known: frozenset[str] | None = None
+    """Labels that were looked for on this image; None: all. Of others nothing is known, nor that they are absent."""
+    lesser: Mapping[str, Sequence[str]] | None = None
+    """Label -> prompts that say less, for prompt dropout (see `lesser_prompts`)."""
+
+    def knows(self, label: str) -> bool:
+        """Whether the label was looked for on this image."""
+        return self.known is None or label in self.known
 
 
 @dataclass(frozen=True)
@@ -39,6 +47,12 @@ class ExampleSet:
     """[N, 3, S, S] uint8"""
     masks: Tensor
     """[N, L, S, S] uint8, 255 inside, in the order of the labels."""
+    known: Tensor
+    """[N, L] bool: whether the label was looked for on the image; where not, the mask is empty and means nothing."""
+    prompts: list[Mapping[str, str]]
+    """Of each example, label -> prompt where it has one of its own."""
+    lesser: list[Mapping[str, Sequence[str]]]
+    """Of each example, label -> prompts that say less."""
     digest: str = field(repr=False)
     """SHA-256 of all of it."""
 
@@ -49,7 +63,9 @@ def gather_examples(
     """Shrink all examples to `size`. Raises TrainingError naming the example that cannot be used."""
     if not labels:
         raise TrainingError("there is nothing to learn: name at least one label")
-    names, images, masks = [], [], []
+    names, images, masks, known = [], [], [], []
+    prompts: list[Mapping[str, str]] = []
+    lesser: list[Mapping[str, Sequence[str]]] = []
     digest = hashlib.sha256()
     for example in examples:
         for label, mask in example.masks.items():
@@ -63,7 +79,11 @@ def gather_examples(
         except ValueError as error:
             raise TrainingError(f"{example.name}: {error}") from error
         empty = torch.zeros((size, size), dtype=torch.uint8)
-        layers = [shrink_mask(example.masks[x], size) if x in example.masks else empty for x in labels]
+        there = [x in example.masks and example.knows(x) for x in labels]
+        layers = [shrink_mask(example.masks[x], size) if has else empty for x, has in zip(labels, there, strict=True)]
+        known.append([example.knows(x) for x in labels])
+        prompts.append(dict(example.prompts or {}))
+        lesser.append({label: tuple(texts) for label, texts in (example.lesser or {}).items()})
         names.append(example.name)
         images.append(image)
         masks.append(torch.stack(layers))
@@ -71,4 +91,11 @@ def gather_examples(
         digest.update(masks[-1].numpy().tobytes())
     if not names:
         raise TrainingError("there are no labelled images to train on; label at least one")
-    return ExampleSet(names, torch.stack(images), torch.stack(masks), digest.hexdigest())
+    if not any(map(any, known)):
+        raise TrainingError(
+            f"none of the labels {', '.join(map(repr, labels))} was looked for on any of the {len(names)} images; "
+            "label one of them again"
+        )
+    digest.update(repr(known).encode())
+    looked = torch.tensor(known, dtype=torch.bool)
+    return ExampleSet(names, torch.stack(images), torch.stack(masks), looked, prompts, lesser, digest.hexdigest())

@@ -8,18 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from maskloop_learner.model.backbones import find_backbone
 from maskloop_learner.model.bases import Bases
 from maskloop_learner.model.checkpoint import save_weights, stored_parameters
 from maskloop_learner.model.device import find_device
-from maskloop_learner.model.medclipseg import MedCLIPSeg
 from maskloop_learner.model.precision import Precision, choose_dtype
 from maskloop_learner.model.start import Start, build_start
 from maskloop_learner.train.augment import Augmentation
 from maskloop_learner.train.examples import Example, TrainingError, gather_examples
 from maskloop_learner.train.losses import DiceKind
+from maskloop_learner.train.prompts import read_prompts
 from maskloop_learner.train.resume import read_state, write_state
 from maskloop_learner.train.steps import StepConfig, learning_rate, pick, step_seed, take_step
 
@@ -64,11 +63,15 @@ def train(
     official_preprocessing: bool = False,
     precision: Precision = "fp32",
     recompute: bool = False,
+    prompt_dropout: float = 0.0,
+    negatives: Mapping[str, str] | None = None,
 ) -> bytes:
     """Train from the backbone's start and return the weights (see `load_weights`).
 
     `learning_rates` (first, last) are the backbone's when left out. `dice="row"` and `official_preprocessing` are as
-    published, for reproduction. `recompute` computes activations twice to need less memory.
+    published, for reproduction. `recompute` computes activations twice to need less memory. `prompt_dropout` (0..1) is
+    how often an example is asked by one of its prompts that say less; `negatives` are prompts, by label, for examples
+    that are known to lack it.
 
     Goes on from `checkpoint` if that was written by the same training: on a CPU the result is then that of
     a training never interrupted. Raises TrainingError naming the cause, TrainingCancelled within a step of
@@ -82,13 +85,13 @@ def train(
     model = build_start(spec, seed=seed, start=start, bases=bases).to(target).train()
     model.preprocessing = "official" if official_preprocessing else spec.preprocessing
     model.checkpointing = recompute
-    tokens = example_tokens(model, examples, labels, prompts)
+    table = read_prompts(model, data, labels, prompts, dropout=prompt_dropout, negatives=negatives)
     learning = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(learning, lr=spec.learning_rates[0])
     how = StepConfig(augmentation=augmentation or Augmentation(), dice=dice, dtype=choose_dtype(precision, target))
     run = digest_of(
         [repr(spec), model.base, start, model.preprocessing, data.digest, list(labels), dict(prompts)],
-        [dict(e.prompts or {}) for e in examples],
+        [data.prompts, data.lesser, prompt_dropout, dict(negatives or {})],
         [steps, batch, seed, repr(how)],
     )
 
@@ -116,6 +119,7 @@ def train(
         # All chance of a step comes from its number: a resumed training needs no generator's state.
         generator = torch.Generator().manual_seed(step_seed(seed, step))
         chosen = pick(len(data.names), step=step, batch=batch, seed=seed)
+        tokens = table.choose(data, chosen, seed=seed, step=step)
         loss = take_step(model, optimizer, learning, data, chosen, tokens, how, generator)
         if (step + 1) % checkpoint_steps == 0 or step + 1 == steps:
             save(step + 1)
@@ -123,32 +127,6 @@ def train(
         on_progress(Progress(step + 1, steps, loss, pace * (steps - step - 1)))
     meta = {"labels": list(labels), "prompts": {label: prompts[label] for label in labels}}
     return save_weights(model, meta=meta | {"steps": steps, "seed": seed, "examples": len(data.names)})
-
-
-def example_tokens(
-    model: MedCLIPSeg, examples: Sequence[Example], labels: Sequence[str], prompts: Mapping[str, str]
-) -> Tensor:
-    """Tokens of the labels' prompts [L, context]; [N, L, context] when an example has prompts of its own."""
-    if not any(example.prompts for example in examples):
-        return distinct_tokens(model, labels, prompts)
-    rows = [distinct_tokens(model, labels, {**prompts, **(example.prompts or {})}) for example in examples]
-    return torch.stack(rows)
-
-
-def distinct_tokens(model: MedCLIPSeg, labels: Sequence[str], prompts: Mapping[str, str]) -> Tensor:
-    """Tokens of the labels' prompts [L, context]. Raises TrainingError when two labels look the same."""
-    if missing := [label for label in labels if not prompts.get(label, "").strip()]:
-        raise TrainingError(f"label {missing[0]!r} has no prompt; give each label a few words")
-    tokens = model.tokens([prompts[label] for label in labels])
-    seen: dict[bytes, str] = {}
-    for label, row in zip(labels, tokens.cpu().numpy(), strict=True):
-        twin = seen.setdefault(row.tobytes(), label)
-        if twin != label:
-            raise TrainingError(
-                f"labels {twin!r} and {label!r} have the same prompt within the first {len(row)} tokens: "
-                f"{prompts[label]!r}; the model tells labels apart by their prompts alone, so change one"
-            )
-    return tokens
 
 
 def digest_of(*what: object) -> str:

@@ -6,6 +6,7 @@ from sqlalchemy.orm import Session
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.schema import Champion, Model, PredictionVersion, Project, utcnow
 from maskloop_learner.predict.version import VersionConfig, prediction_version
+from maskloop_learner.prompts.rules import default_prompts
 from maskloop_learner.settings import Settings
 
 METHOD = "monte-carlo"
@@ -22,11 +23,13 @@ class NoPreviousModel(ValueError):
 
 def version_config(project: Project, model: Model, settings: Settings) -> VersionConfig:
     """All that determines the masks of `model` with the project's prompts and the settings of today."""
+    known = [label for label in model.labels if label in project.control.get("labels", [])]
+    prompts = default_prompts(known, project.prompts)
     found = VersionConfig(
         project=project.id,
         weights=model.weights_digest,
         backbone=model.backbone,
-        prompts={label: project.prompts[label] for label in model.labels if label in project.prompts},
+        prompts=prompts,
         threshold=settings.threshold,
         min_speck_area=settings.min_speck_area,
         max_hole_area=settings.max_hole_area,
@@ -35,6 +38,14 @@ def version_config(project: Project, model: Model, settings: Settings) -> Versio
         precision=settings.precision,
         temperature=float(model.config.get("temperature", 1.0)),
     )
+    # "*" is the template of all labels; rules for other labels than the model's change none of its masks.
+    templates = {key: text for key, text in project.prompts.items() if key == "*" or prompts.get(key, text) != text}
+    if templates:
+        found["templates"] = templates
+    if project.sheet_digest:
+        found["sheet"] = project.sheet_digest
+    if revision := project.control.get("revision"):
+        found["tags"] = int(revision)
     ranking = model.config.get("ranking")
     if settings.cheap_ranking and ranking is not None and ranking["of_samples"] == settings.samples:
         found["rank_method"], found["rank_samples"] = ranking["method"], ranking["samples"]

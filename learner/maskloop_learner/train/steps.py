@@ -39,26 +39,37 @@ def take_step(
     how: StepConfig,
     generator: Generator,
 ) -> float:
-    """One optimizer step on the chosen examples; the loss before it.
+    """One optimizer step on the chosen examples; the loss before it, 0 where these know of no label.
 
-    `tokens` are the labels' prompts [L, context], or each example's own [N, L, context]. Raises TrainingError naming
-    the examples whose loss is not finite.
+    `tokens` are the labels' prompts [L, context], or each chosen example's own [B, L, context]. What is not known of
+    an example does not count. Raises TrainingError naming the examples whose loss is not finite.
     """
     labels = tokens.shape[-2]
     asked = torch.arange(labels)
     if labels > LABELS_PER_STEP:
-        asked = torch.randperm(labels, generator=generator)[:LABELS_PER_STEP]
+        asked = torch.randperm(labels, generator=generator)
+    asked = asked[data.known[chosen].any(dim=0)[asked]][:LABELS_PER_STEP]
+    known = data.known[chosen][:, asked]
+    if not known.any():
+        # Nothing to learn from, and a step on a gradient of zeros would still move the weights.
+        return 0.0
+    telling = known.any(dim=1)
+    if not telling.all():
+        chosen = [k for k, tells in zip(chosen, telling.tolist(), strict=True) if tells]
+        tokens = tokens[telling.to(tokens.device)] if tokens.ndim == 3 else tokens
+        known = known[telling]
     images, masks = augment(
         data.images[chosen].float() / 255, data.masks[chosen][:, asked].float() / 255, how.augmentation, generator
     )
-    ids = tokens[asked.to(tokens.device)] if tokens.ndim == 2 else tokens[chosen][:, asked.to(tokens.device)]
-    each, contrast = compute_losses(model, images, masks, ids, how, generator)
+    ids = tokens[..., asked.to(tokens.device), :]
+    each, contrast = compute_losses(model, images, masks, ids, known, how, generator)
     loss = each.mean() + CONTRAST_WEIGHT * contrast
     optimizer.zero_grad(set_to_none=True)
     torch.autograd.backward(loss)
     norm = torch.nn.utils.clip_grad_norm_(learning, LARGEST_GRADIENT)
     if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
-        bad = {int(i) // len(asked) for i in (~each.isfinite()).nonzero()}
+        rows = known.flatten().nonzero().flatten()
+        bad = {int(rows[i]) // len(asked) for i in (~each.isfinite()).nonzero().flatten()}
         names = sorted({data.names[chosen[i]] for i in (bad or range(len(chosen)))})
         raise TrainingError(
             f"the loss or its gradient is not finite ({loss.item()}, {norm.item()}) on {', '.join(names)}; "
@@ -69,11 +80,18 @@ def take_step(
 
 
 def compute_losses(
-    model: MedCLIPSeg, images: Tensor, masks: Tensor, ids: Tensor, how: StepConfig, generator: Generator
+    model: MedCLIPSeg,
+    images: Tensor,
+    masks: Tensor,
+    ids: Tensor,
+    known: Tensor,
+    how: StepConfig,
+    generator: Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Segmentation loss per (image, label) row and the contrast of the batch.
+    """Segmentation loss per known (image, label) row, image by image, and the contrast of these rows.
 
-    `images` [B, 3, S, S] and `masks` [B, L, S, S] in 0..1, `ids` as `MedCLIPSeg.forward` takes them.
+    `images` [B, 3, S, S] and `masks` [B, L, S, S] in 0..1, `ids` as `MedCLIPSeg.forward` takes them, `known` [B, L]
+    bool with at least one row.
     """
     rows, device = masks.shape[0] * masks.shape[1], ids.device
     noise = [
@@ -83,10 +101,15 @@ def compute_losses(
     inputs = normalise(images, model.preprocessing).to(device)
     with torch.autocast(device.type, dtype=torch.bfloat16, enabled=how.dtype == torch.bfloat16):
         output = model(inputs, ids, [(text.to(device), vision.to(device)) for text, vision in noise])
-    each = segmentation_loss(output.logits.float(), masks.flatten(0, 1).to(device), dice=how.dice)
+    logits, patches, text = output.logits, output.patches, output.text
+    target = masks.flatten(0, 1).to(device)
+    if not known.all():
+        kept = known.flatten().to(device)
+        logits, patches, text, target = logits[kept], patches[kept], text[kept], target[kept]
+    each = segmentation_loss(logits.float(), target, dice=how.dice)
     contrast = contrast_loss(
-        output.patches.float(),
-        output.text.float(),
+        patches.float(),
+        text.float(),
         temperature=model.spec.temperature,
         kind=model.spec.contrast_text,
     )
