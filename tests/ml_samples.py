@@ -6,12 +6,12 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING or os.environ.get("ML_BASE") != "label_studio_ml":
-    from maskloop_backend.ml_base import LabelStudioMLBase, ModelResponse, PredictionValue, predict_fn, update_fn
-else:
+if not TYPE_CHECKING and os.environ.get("ML_BASE") == "label_studio_ml":
     from label_studio_ml.model import LabelStudioMLBase, predict_fn, update_fn
     from label_studio_ml.response import ModelResponse
     from label_studio_sdk.label_interface.objects import PredictionValue
+else:
+    from maskloop_backend.ml_base import LabelStudioMLBase, ModelResponse, PredictionValue, predict_fn, update_fn
 
 Task = dict[str, Any]
 Context = dict[str, Any] | None

@@ -183,15 +183,6 @@ def test_doctor_says_what_is_wrong(command: Command, pool: Pool) -> None:
     assert command("doctor")[0] == 1
 
 
-def test_label_config_can_be_served(command: Command) -> None:
-    """What it prints is what `maskloop connect` accepts, whatever the labels are called."""
-    from maskloop_backend.labelstudio.config import read_interface
-
-    code, out, _ = command("label-config", "--label", 'Tumor "a" & <b>', "--label", "Zyste")
-    assert code == 0
-    assert read_interface(out).labels == ('Tumor "a" & <b>', "Zyste")
-
-
 def test_a_round_that_ended_is_left_alone(trained: int, pool: Pool, settings: Settings) -> None:
     """Jobs are at-least-once: running it again publishes nothing."""
     run(pool, 1, settings, lambda progress: None, lambda: False)

@@ -27,7 +27,14 @@ Trust = Literal["own", "named", "none"]
 
 
 class AddressRefused(Exception):
-    """A name leads to an address that must not be connected to; httpcore lets it pass unchanged."""
+    """A name leads to an address that must not be connected to; httpcore lets it pass unchanged.
+
+    `nameable`: it would be connected to if the operator named the host.
+    """
+
+    def __init__(self, number: str, reason: str) -> None:
+        super().__init__(f"leads to {number}, which is {reason}")
+        self.nameable = reason in NAMEABLE
 
 
 def forbidden(address: Address) -> str | None:
@@ -68,7 +75,7 @@ class GuardedNetwork(httpcore.NetworkBackend):
         for number in numbers:
             reason = None if self.trust == "own" else forbidden(ipaddress.ip_address(number))
             if reason and not (self.trust == "named" and reason in NAMEABLE):
-                raise AddressRefused(f"leads to {number}, which is {reason}")
+                raise AddressRefused(number, reason)
         failure: Exception = httpcore.ConnectError("no address")
         for number in numbers:
             try:

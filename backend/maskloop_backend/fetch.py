@@ -81,7 +81,7 @@ def _get(
             check_status(target, response.status)
             return _body(target, fields, response.iter_stream(), max_bytes)
     except AddressRefused as error:
-        raise address_refused(target, str(error), trust) from error
+        raise address_refused(target, error, trust) from error
     except httpcore.TimeoutException as error:
         raise FetchError(
             target.shown, f"no complete answer within {timeout:g} s", "Check the server and the network.", retry=True

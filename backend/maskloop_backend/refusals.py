@@ -1,6 +1,6 @@
 """Why an image was refused, in words with a cure, and whether a later try may succeed."""
 
-from maskloop_backend.addresses import Trust
+from maskloop_backend.addresses import AddressRefused, Trust
 from maskloop_backend.cloud import is_signed, looks_like_label_studio
 from maskloop_backend.origins import FetchError, Target
 
@@ -11,23 +11,22 @@ OTHER_NAME = (
 RETRIED = (401, 403, 408, 424, 425, 429)
 
 
-def address_refused(target: Target, reason: str, trust: Trust) -> FetchError:
-    """The error for a target whose address must not be connected to, e.g. "leads to 10.0.0.1, which is private".
-
-    It is tried again: a setting, a name server or Label Studio's own address cures it.
-    """
-    return FetchError(target.shown, reason, _address_fix(target, trust), retry=True)
+def address_refused(target: Target, refused: AddressRefused, trust: Trust) -> FetchError:
+    """The error for a target whose address must not be connected to; tried again where naming the host cures it."""
+    return FetchError(target.shown, str(refused), _address_fix(target, refused, trust), retry=refused.nameable)
 
 
-def _address_fix(target: Target, trust: Trust) -> str:
+def _address_fix(target: Target, refused: AddressRefused, trust: Trust) -> str:
     if trust == "named":
         return "A host of MASKLOOP_IMAGE_HOSTS may be private or loopback, but no such address: correct its name."
     if looks_like_label_studio(target.path):
         return OTHER_NAME
-    return (
-        f"If {target.netloc} is an image server of yours, name it in MASKLOOP_IMAGE_HOSTS and start Maskloop again; "
-        "else upload the image to Label Studio or give the task a public address."
-    )
+    if refused.nameable:
+        return (
+            f"If {target.netloc} is an image server of yours, name it in MASKLOOP_IMAGE_HOSTS and start Maskloop "
+            "again; else upload the image to Label Studio or give the task a public address."
+        )
+    return "Such an address is never read: upload the image to Label Studio or give the task a public address."
 
 
 def check_status(target: Target, status: int) -> None:
