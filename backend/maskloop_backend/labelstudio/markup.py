@@ -14,7 +14,7 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Tag:
-    """One tag. kind: its name in lower case; around: the tags it stands in, the outermost first."""
+    """One tag, and the tags it stands in, the outermost first."""
 
     element: Element
     around: tuple[Element, ...]

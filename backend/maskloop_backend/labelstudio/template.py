@@ -29,7 +29,7 @@ def write_config(
     """A label config with one mask tag on one image, as XML of several lines.
 
     prompt: with a TextArea for a typed prompt, below the image, since the image's tool bar can cover a button above
-    it. uncertainty: with a line that shows task.data[UNCERTAINTY_FIELD], empty for tasks without it.
+    it. uncertainty: with a line that shows task.data[UNCERTAINTY_FIELD], "undefined" for tasks without it.
     Raises ConfigError for labels and names that cannot be served.
     """
     if not _KEY.fullmatch(data_key):
@@ -43,7 +43,8 @@ def write_config(
     smoothing = ' smoothing="false"' if mode == "bitmask" else ""
     lines = [
         "<View>",
-        *(_uncertainty() if uncertainty else []),
+        # A Header of the field alone would show text, but nothing where the field is a number.
+        *([f'  <Header size="5" value="Uncertainty: ${UNCERTAINTY_FIELD}"/>'] if uncertainty else []),
         f'  <{TITLES[mode]} name="{MASK}" toName="{image_name}">',
         *(
             f"    <Label value={quoteattr(label)} background={quoteattr(COLOURS[number % len(COLOURS)])}/>"
@@ -57,16 +58,6 @@ def write_config(
     config = "\n".join(lines)
     read_interface(config)
     return config
-
-
-def _uncertainty() -> list[str]:
-    # Two tags: in one, "Uncertainty: $uncertainty" would read "Uncertainty: undefined" where the field is missing.
-    return [
-        '  <View style="display: flex; gap: 0.5em">',
-        '    <Header size="5" value="Uncertainty"/>',
-        f'    <Header size="5" value="${UNCERTAINTY_FIELD}"/>',
-        "  </View>",
-    ]
 
 
 def _prompt(image_name: str) -> list[str]:
