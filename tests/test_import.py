@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import pytest
 from dataset_files import write_dataset
@@ -175,6 +176,60 @@ def test_wrong_values_are_wrong_calls(values: str) -> None:
     """The message quotes what was typed."""
     with pytest.raises(WrongCall, match="--values"):
         read_naming(None, values)
+
+
+def write_nifti(path: Path, voxels: "np.ndarray[Any, np.dtype[Any]]") -> None:
+    """A NIfTI volume of 1 mm voxels."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(voxels, np.eye(4)), path)
+
+
+def test_masks_of_volumes(tmp_path: Path) -> None:
+    """A NIfTI mask goes slice by slice with its image, by label or by number; PNG masks go with single pictures."""
+    chance = np.random.default_rng(0)
+    shape = (20, 12, 5)
+    write_nifti(tmp_path / "images/x.nii.gz", chance.normal(size=shape).astype(np.float32))
+    numbers = chance.integers(0, 3, shape).astype(np.uint8)
+    write_nifti(tmp_path / "masks/x.nii.gz", numbers)
+    whole, refused = read_all(source_of(Request(tmp_path, naming=LIVER)))
+    assert refused == {}
+    by_number, _ = read_all(source_of(Request(tmp_path, naming=read_naming(None, "1=Liver,2=Tumor"))))
+    assert list(whole) == list(by_number) == [f"x-{number}.png" for number in range(1, 6)]
+    areas = []
+    for name, (picture, masks) in by_number.items():
+        every = whole[name][1]
+        assert masks is not None
+        assert every is not None
+        assert masks["Liver"].shape == (picture.height, picture.width) == (12, 20)
+        np.testing.assert_array_equal(masks["Liver"] | masks["Tumor"], every["Liver"])
+        areas.append((int(masks["Liver"].sum()), int(masks["Tumor"].sum())))
+    assert areas == [(int((plane == 1).sum()), int((plane == 2).sum())) for plane in numbers.transpose(2, 0, 1)]
+    assert len({picture.key for picture, _ in whole.values()}) == 5
+
+    (tmp_path / "masks/x.nii.gz").unlink()
+    save(tmp_path / "masks/Tumor/x-3.png", blob(1, (12, 20)))
+    read, refused = read_all(source_of(Request(tmp_path)))
+    assert refused == {}
+    assert {name: drawn(masks) for name, (_, masks) in read.items() if masks is not None} == {
+        "x-3.png": {"Tumor": blob(1, (12, 20)).tolist()}
+    }
+    save(tmp_path / "masks/Tumor/x.png", blob(1, (12, 20)))
+    assert "5 pictures" in read_all(source_of(Request(tmp_path)))[1]["x.nii.gz"]
+
+
+def test_several_instances_files_are_asked_about(tmp_path: Path) -> None:
+    """Images are not imported without their labels because two files could be meant."""
+    for name in ("train", "val"):
+        (tmp_path / f"instances_{name}.json").write_text("{}")
+    with pytest.raises(WrongCall, match=r"instances_train.json, instances_val.json.*--annotations"):
+        source_of(Request(tmp_path))
+
+
+def test_links_in_circles_end(tmp_path: Path) -> None:
+    """A folder that links to itself is read once."""
+    save(tmp_path / "in/a.png", noise(1))
+    (tmp_path / "in/again").symlink_to(tmp_path / "in")
+    assert list(read_all(source_of(Request(tmp_path / "in")))[0]) == ["a.png"]
 
 
 def test_labels_must_be_in_the_label_config(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,9 @@ from maskloop_backend.labelstudio.client import LabelStudioError
 from maskloop_backend.transfer import TransferError
 from maskloop_backend.transfer.known import Known
 
-PATIENCE = 60.0
+log = logging.getLogger(__name__)
+
+PATIENCE = 30.0
 """Seconds since a request was sent in which Label Studio has surely dealt with it."""
 PERIOD = 1.0
 
@@ -63,6 +66,8 @@ class Journal:
             raise TransferError(
                 f"{self.path} is damaged ({error}); delete it a minute after the last import"
             ) from error
+        if set(keys) - known.tasks.keys() and time.time() < end:
+            log.info("an import ended half-way; waiting up to %.0f s for what it was sending", end - time.time())
         while set(keys) - known.tasks.keys() and time.time() < end:
             time.sleep(PERIOD)
             known.look_for(keys)

@@ -1,8 +1,9 @@
 """What a project has already: its tasks by the digest of their image, and which of them carry labels."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy import select
 
@@ -72,8 +73,9 @@ class Known:
             self.add(row)
         return set(keys) - self.tasks.keys()
 
-    def has_labels(self, task: int, digests: Mapping[str, str], *, width: int, height: int) -> bool:
-        """Whether a submitted annotation of the task has exactly these masks (label -> digest)."""
+    def has_labels(self, task: int, result: Sequence[Mapping[str, Any]], *, width: int, height: int) -> bool:
+        """Whether a submitted annotation of the task has exactly the masks of these regions."""
+        wanted = digest_masks(undraw(result, self.interface, width=width, height=height))
         for annotation in self.client.annotations(self.project, [task]).get(task, []):
             if annotation.cancelled:
                 continue
@@ -81,7 +83,7 @@ class Known:
                 drawn = undraw(annotation.result, self.interface, width=width, height=height)
             except RegionError:
                 continue  # whatever it is, it is not what is imported
-            if digest_masks(drawn) == digests:
+            if digest_masks(drawn) == wanted:
                 return True
         return False
 

@@ -125,10 +125,13 @@ class Importer:
     def _drawn(self, picture: Picture, masks: Masks | None) -> dict[str, Any]:
         if masks is None or self.target.dry:
             return {}
-        result = draw(masks, self.target.interface, prefix=picture.key, by_hand=not self.target.predictions)
+        result = self._regions(picture, masks)
         if self.target.predictions:
-            return {"predictions": [{"result": result, "model_version": VERSION, "score": 1.0}]}
+            return {"predictions": [_prediction(result)]}
         return {"annotations": [{"result": result, "was_cancelled": False, "lead_time": None}]}
+
+    def _regions(self, picture: Picture, masks: Masks) -> list[dict[str, Any]]:
+        return draw(masks, self.target.interface, prefix=picture.key, by_hand=not self.target.predictions)
 
     def _compare(
         self, name: str, task: KnownTask, picture: Picture, masks: Masks | None, digests: Mapping[str, str] | None
@@ -138,23 +141,22 @@ class Importer:
             self.report.skipped.append((name, HERE))
             return
         target = self.target
+        result = self._regions(picture, masks)
         if target.predictions:
             if target.client.predictions_index(target.project, VERSION, tasks=[task.id]):
                 self.report.skipped.append((name, f"{HERE}, with imported predictions"))
                 return
         elif task.labelled:
-            if self.known.has_labels(task.id, digests, width=picture.width, height=picture.height):
+            if self.known.has_labels(task.id, result, width=picture.width, height=picture.height):
                 self.report.skipped.append((name, HERE))
             else:
                 told = f"task {task.id} shows it with other labels; delete these in Label Studio to import the masks"
                 self.report.refused.append((name, told))
             return
-        if not target.dry:
-            (made,) = (rows[0] for rows in self._drawn(picture, masks).values())
-            if target.predictions:
-                target.client.import_predictions(target.project, [{"task": task.id, **made}])
-            else:
-                target.client.create_annotation(task.id, made["result"])
+        if target.predictions and not target.dry:
+            target.client.import_predictions(target.project, [{"task": task.id, **_prediction(result)}])
+        elif not target.dry:
+            target.client.create_annotation(task.id, result)
         self.report.added += 1
 
     def _send(self) -> None:
@@ -187,6 +189,11 @@ class Importer:
             tasks.append({**parcel.task, "data": {**address, **parcel.task["data"]}})
         with self.journal.sending([parcel.key for parcel in parcels]):
             target.client.import_tasks(target.project, tasks)
+
+
+def _prediction(result: list[dict[str, Any]]) -> dict[str, Any]:
+    # A score that is null would be served before all others.
+    return {"result": result, "model_version": VERSION, "score": 1.0}
 
 
 def _weigh(body: Mapping[str, Any]) -> int:
