@@ -7,24 +7,12 @@ from drawing import KINDS
 from matrix_fixture import Bench, Cell, assert_same
 from scans import SHOWN
 
-from maskloop_backend.labelstudio import config
-
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-
-MASKS = [
-    pytest.param(
-        kind,
-        marks=pytest.mark.skipif(
-            kind != "brush" and not hasattr(config, "read_interface"), reason="only brush masks are served yet"
-        ),
-    )
-    for kind in KINDS
-]
 
 
 @pytest.mark.parametrize("token", ["pat", "legacy"])
 @pytest.mark.parametrize("storage", ["upload", "local-files", "http", "s3-presign"])
-@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("mask", KINDS)
 def test_a_prediction_goes_out_and_a_label_comes_back(bench: Bench, mask: str, storage: str, token: str) -> None:
     """Three images are taken in byte for byte and their masks pushed; accepted, edited and untouched ones compared."""
     cell = Cell(bench, mask, storage, token)
