@@ -148,9 +148,9 @@ def test_a_released_checkpoint_becomes_a_model_and_the_champion(
     command: Command, pool: Pool, released: Path, settings: Settings
 ) -> None:
     project = add_project(pool)
-    code, out, err = command("models", "import", released, "--project", "7")
+    code, out, err = command("models", "import", released, "--project", "7", "--no-promote")
     assert code == 0, err
-    assert "is now model 1" in out
+    assert "is now model 1." in out
     with pool.read() as session:
         assert session.get(Champion, project) is None
     code, out, err = command("models", "import", released, "--project", "7", "--promote", "--json")
@@ -167,6 +167,20 @@ def test_a_released_checkpoint_becomes_a_model_and_the_champion(
     listed = parse(command("models", "--json")[1])
     assert [(item["model"], item["champion"], item["dice"]) for item in listed] == [(1, False, {}), (2, True, {})]
     assert "champion" in command("models", "--project", "7")[1]
+
+
+def test_a_project_without_a_model_serves_what_is_imported(command: Command, pool: Pool, released: Path) -> None:
+    """Choosing a checkpoint for it is enough; where a model is served already, the next one waits for --promote."""
+    project = add_project(pool)
+    code, out, err = command("models", "import", released, "--project", "7")
+    assert code == 0, err
+    with pool.read() as session:
+        champion = session.get_one(Champion, project)
+    assert champion.model_id == 1
+    assert f"is now model 1, which the project serves as {champion.version_id}." in out
+    assert "is now model 2." in command("models", "import", released, "--project", "7")[1]
+    with pool.read() as session:
+        assert session.get_one(Champion, project).model_id == 1
 
 
 def test_what_cannot_be_done_is_one_line(command: Command, pool: Pool, released: Path, tmp_path: Path) -> None:

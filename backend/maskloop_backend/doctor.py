@@ -17,6 +17,7 @@ from maskloop_backend.labelstudio.client import LabelStudioError
 from maskloop_backend.labelstudio.connect import inspect
 from maskloop_backend.labelstudio.findings import Finding
 from maskloop_backend.labelstudio.tokens import TokenError
+from maskloop_backend.readiness import readiness
 from maskloop_backend.sync.work import new_images, waiting_tasks
 from maskloop_learner.pool.database import DatabaseError
 from maskloop_learner.pool.pool import Pool
@@ -143,7 +144,7 @@ def _project(pool: Pool, settings: Settings, project: Project) -> Iterator[Findi
         yield from _sync(project, settings)
         yield from _images(session, project)
         yield from _labels(session, project)
-        yield from _model(session, project)
+        yield from _model(session, project, settings)
 
 
 def _sync(project: Project, settings: Settings) -> Iterator[Finding]:
@@ -186,7 +187,7 @@ def _labels(session: Session, project: Project) -> Iterator[Finding]:
         yield Finding("problem", f"A label cannot be learnt from: {label.error}")
 
 
-def _model(session: Session, project: Project) -> Iterator[Finding]:
+def _model(session: Session, project: Project, settings: Settings) -> Iterator[Finding]:
     last = session.scalar(select(Round).where(Round.project_id == project.id).order_by(Round.id.desc()).limit(1))
     if last is not None and (last.state == "failed" or (last.failures and last.ended_at is None)):
         yield Finding("problem", f"Training round {last.id} is {last.state}: {last.reason}", "See the log.")
@@ -194,7 +195,8 @@ def _model(session: Session, project: Project) -> Iterator[Finding]:
         yield Finding("ok", f"Training round {last.id} is {last.state}" + (f": {last.reason}" if last.reason else ""))
     version = current_version(session, project.id)
     if version is None:
-        yield Finding("problem", "There is no model yet", "Label some images, then run `maskloop train`.")
+        for need in readiness(session, project, settings).needs:
+            yield Finding("problem" if need.blocks else "ok", need.what, need.fix)
         return
     models = session.scalar(select(func.count(Model.id)).where(Model.project_id == project.id))
     waiting = waiting_tasks(session, project.id, version)

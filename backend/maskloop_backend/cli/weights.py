@@ -26,7 +26,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a scrip
 OutOption = Annotated[Path | None, typer.Option(help="Weights file (safetensors) to write.")]
 LabelOption = Annotated[list[str] | None, typer.Option("--label", help="A label; the project's when left out.")]
 PromptOption = Annotated[list[str] | None, typer.Option("--prompt", help="The prompt of the label in the same place.")]
-PromoteOption = Annotated[bool, typer.Option("--promote", help="Let the project serve it from now on.")]
+PromoteOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--promote/--no-promote", help="Let the project serve it from now on; left out: if it serves no model yet."
+    ),
+]
 
 
 def register(group: typer.Typer) -> None:
@@ -108,7 +113,7 @@ def import_checkpoint(
     label: LabelOption = None,
     prompt: PromptOption = None,
     project: ProjectOption = None,
-    promote: PromoteOption = False,
+    promote: PromoteOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Take over a released MedCLIPSeg checkpoint: to a weights file (--out), or as a model of a project (--project)."""
@@ -139,7 +144,7 @@ def pull(
     label: LabelOption = None,
     prompt: PromptOption = None,
     project: ProjectOption = None,
-    promote: PromoteOption = False,
+    promote: PromoteOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Fetch one of the released MedCLIPSeg checkpoints from the hub and take it over, as `import` does."""
@@ -159,7 +164,7 @@ class _Target:
         *,
         out: Path | None,
         project: str | None,
-        promote: bool,
+        promote: bool | None,
         as_json: bool,
         labels: list[str] | None,
         prompts: list[str] | None,
@@ -223,16 +228,23 @@ class _Target:
         if self.out is not None:
             print(f"{source} is now the weights file {self.out} (backbone {released.spec.name}).")
         if "model" in told:
-            serves = f", which the project serves as {told['version']}" if self.promote else ""
+            serves = f", which the project serves as {told['version']}" if "version" in told else ""
             print(f"{source} is now model {told['model']}{serves}.")
 
 
 def register_model(
-    pool: Pool, project_id: int, settings: Settings, *, weights: bytes, manifest: Mapping[str, Any], promote: bool
+    pool: Pool,
+    project_id: int,
+    settings: Settings,
+    *,
+    weights: bytes,
+    manifest: Mapping[str, Any],
+    promote: bool | None,
 ) -> dict[str, Any]:
     """Add converted weights as a model of the project; returns its id, and the version that is served if promoted.
 
-    Raises ChampionConflict when another champion was chosen at the same time.
+    `promote` None: only where the project serves no model yet. Raises ChampionConflict when another champion was
+    chosen at the same time.
     """
     from maskloop_learner.train.registry import ensure_version, set_champion
 
@@ -249,9 +261,9 @@ def register_model(
         session.add(model)
         session.flush()
         told: dict[str, Any] = {"model": model.id, "weights": digest}
-        if promote:
+        champion = session.get(Champion, project_id)
+        if champion is None if promote is None else promote:
             project = session.get_one(Project, project_id)
-            champion = session.get(Champion, project_id)
             told["version"] = ensure_version(session, project, model, settings)
             set_champion(
                 session,

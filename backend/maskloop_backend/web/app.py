@@ -11,6 +11,7 @@ from maskloop_backend.web.auth import BasicAuth
 from maskloop_backend.web.errors import install_handlers
 from maskloop_backend.web.hints import Hints
 from maskloop_backend.web.metrics import Measured, Metrics
+from maskloop_backend.web.page import make_page
 from maskloop_backend.web.predict import Predictor
 from maskloop_backend.web.protocol import Services, make_router
 from maskloop_backend.web.threads import Threads
@@ -45,6 +46,7 @@ def create_app(pool: Pool, *, settings: Settings, credentials: Credentials, head
     )
     app.state.services = services
     app.include_router(make_router(services))
+    app.include_router(make_page(pool, settings, services.threads))
     install_handlers(app)
     app.add_middleware(BasicAuth, credentials=credentials)
     app.add_middleware(Measured, metrics=services.metrics)  # outermost: 401s count too
