@@ -54,9 +54,7 @@ class Bench:
         self.pool = Pool.open(self.settings)
         self.ls_id = client.create_project("transfer", CONFIG).id
         save_token(home, client.url, server.pat)
-        control = read_interface(CONFIG).as_json()
-        first = control["controls"][0]
-        kept = control | {name: first[name] for name in ("from_name", "to_name", "data_key")}
+        kept = read_interface(CONFIG).as_json()
         with self.pool.write() as session:
             row = Project(ls_url=client.url, ls_id=self.ls_id, title="transfer", label_config=CONFIG, control=kept)
             row.prompts = {label: label.lower() for label in LABELS}
