@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from maskloop_learner.model.shared import Shelf
     from maskloop_learner.predict.predictor import Predictor
     from maskloop_learner.train.examination import Examination
     from maskloop_learner.train.examples import Example
@@ -65,6 +66,8 @@ class Trial:
         self._pool, self._settings, self._tick = pool, settings, tick
         self._project = manifest["project"]
         self._prompts = default_prompts(manifest["labels"], manifest["prompts"])
+        self._shelf: Shelf | None = None
+        """Towers that champion and challenger stand on both."""
         self._how: dict[str, Any] = {
             "samples": settings.samples,
             "threshold": settings.threshold,
@@ -75,11 +78,20 @@ class Trial:
     def load(self, weights: bytes) -> "Predictor":
         """A model, ready. Raises CheckpointError or BackboneError when it cannot be used."""
         from maskloop_learner.model.bases import Bases
+        from maskloop_learner.model.device import find_device
+        from maskloop_learner.model.shared import Shelf
         from maskloop_learner.predict.predictor import Predictor
 
         settings = self._settings
-        bases = Bases(settings.bases_folder)
-        return Predictor(weights=weights, device=settings.device, bases=bases, precision=settings.precision)
+        if self._shelf is None:
+            self._shelf = Shelf(Bases(settings.bases_folder), device=find_device(settings.device))
+        return Predictor(
+            weights=weights,
+            device=settings.device,
+            bases=self._shelf.bases,
+            precision=settings.precision,
+            shelf=self._shelf,
+        )
 
     def validate(self, predictor: "Predictor", examples: "list[Example]") -> DiceByLabel:
         """Label -> Dice of each example. Temperature 1: champion and challenger are compared bare."""
