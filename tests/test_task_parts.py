@@ -21,7 +21,7 @@ from maskloop_backend.sync.config import describe_changes, follow_interface
 from maskloop_backend.sync.pull import Pulled, Puller
 from maskloop_backend.sync.push import Pusher
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.prompting import follow_rules, set_prompts
+from maskloop_learner.pool.prompting import follow_rules, rules_digest, set_prompts
 from maskloop_learner.pool.queries import ranking
 from maskloop_learner.pool.schema import Image, Label, Project, PromptSet, Push, Snapshot, Task
 from maskloop_learner.pool.snapshot import freeze_snapshot, load_manifest
@@ -211,7 +211,9 @@ def test_a_label_that_is_added_is_unknown_on_older_annotations(pool: Pool, proje
         row = session.get_one(Project, project)
         follow_interface(row, wider)
         row.prompts = {**row.prompts, "Cyst": "cyst"}
-        assert follow_rules(session, row) == 0, "the first image is asked what all are asked, the second as before"
+        changed, last = follow_rules(session, row, after=0, limit=10)
+        assert (changed, last) == (0, None), "the first image is asked what all are asked, the second as before"
+        assert row.prompted_with == rules_digest(row)
     with pool.read() as session:
         kept = session.get_one(Project, project)
         assert kept.control["revision"] == 1

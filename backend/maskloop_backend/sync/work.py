@@ -28,6 +28,7 @@ from maskloop_queue.triggers import start_due_round
 
 log = logging.getLogger(__name__)
 
+TASKS_AT_ONCE = 500
 JOBS_AHEAD = 64
 """Predictions that wait in the queue at most: enough for several workers between two looks."""
 
@@ -51,8 +52,14 @@ def follow_prompts(pool: Pool, project_id: int) -> None:
         project = session.get_one(Project, project_id)
         if rules_digest(project) == project.prompted_with:
             return
-    with pool.write() as session:
-        changed = follow_rules(session, session.get_one(Project, project_id))
+    changed = 0
+    last: int | None = 0
+    while last is not None:
+        # In pieces: no other writer should wait for ten thousand tasks.
+        with pool.write() as session:
+            project = session.get_one(Project, project_id)
+            more, last = follow_rules(session, project, after=last, limit=TASKS_AT_ONCE)
+            changed += more
     log.info("project %d: %d images are asked another thing than before", project_id, changed)
 
 

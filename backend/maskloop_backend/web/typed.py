@@ -34,10 +34,14 @@ def note_typed(pool: Pool, served: Served, item: Asked, context: Iterable[Mappin
         statement = select(Task).where(Task.project_id == project.id, Task.ls_id == item.ls_id)
         tasks = {task.part: task for task in session.scalars(statement)}
         for view in item.views:
-            task = tasks[view.part]
+            task = tasks.get(view.part)
+            if task is None:
+                view.reason = view.reason or "its image is not in the pool yet"
+                continue
             task.typed_prompts = {**(task.typed_prompts or {}), **parts[view.part]}
             set_prompts(session, project, task)
             if view.question is not None:
                 view.question = Question(view.question.image, task.prompt_digest)
             data = {"part": view.part, "prompts": parts[view.part]}
             record(session, "prompt.typed", project_id=project.id, subject=str(item.ls_id), data=data)
+    item.check_views()

@@ -47,6 +47,7 @@ _OTHER_FORMATS = (
     (4, b"ftyp", "a HEIC, AVIF or video file"),
     (0, b"<", "a web page or SVG"),
 )
+_CONVERTED = {"a TIFF", "a DICOM file", "a gzip file (a NIfTI volume?)"}
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 """What Pillow's readers were seen to raise on damaged bytes."""
 
@@ -94,7 +95,7 @@ def decode_image(data: bytes, *, name: str, max_megapixels: float | None = None)
     """The decoded picture, turned as shown, in the file's own Pillow mode. Raises ImageError like probe_image."""
     format_name = sniff_format(data)
     if format_name is None:
-        raise ImageError(f"{name}: {_describe(data)}; give a PNG or JPEG")
+        raise ImageError(f"{name}: {_describe(data)}")
     try:
         image = _READERS[format_name](io.BytesIO(data))
         # before load(): a PNG's eXIf that follows the pixels is not known yet, and browsers ignore it too
@@ -133,11 +134,14 @@ def sniff_format(data: bytes) -> str | None:
 def _describe(data: bytes) -> str:
     """What a file is that we do not serve."""
     if not data:
-        return "the file is empty"
+        return "the file is empty; give a PNG or JPEG"
     for offset, magic, what in _OTHER_FORMATS:
         if data[offset : offset + len(magic)] == magic:
-            return f"the file is {what}, which is not served"
-    return f"the file is no image (it begins with {data[:12]!r})"
+            said = f"the file is {what}, which is not served"
+            if what in _CONVERTED:
+                return f"{said}: browsers cannot show it; `maskloop import` makes PNGs of such files"
+            return f"{said}; give a PNG or JPEG"
+    return f"the file is no image (it begins with {data[:12]!r}); give a PNG or JPEG"
 
 
 def _refuse_unshowable(

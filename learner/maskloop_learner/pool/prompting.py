@@ -76,16 +76,18 @@ def rules_digest(project: Project) -> str:
     return _digest([parts, project.prompts, project.sheet_digest])
 
 
-def follow_rules(session: Session, project: Project) -> int:
-    """Work out all tasks' prompts anew if the project's rules have changed; return how many are asked another thing."""
-    rules = rules_digest(project)
-    if rules == project.prompted_with:
-        return 0
-    changed = 0
-    for task in session.scalars(select(Task).where(Task.project_id == project.id, Task.deleted_at.is_(None))):
-        changed += set_prompts(session, project, task)
-    project.prompted_with = rules
-    return changed
+def follow_rules(session: Session, project: Project, *, after: int, limit: int) -> tuple[int, int | None]:
+    """Work out the prompts of the next tasks anew, those with ids larger than `after`.
+
+    Returns how many are asked another thing, and the last task's id; None when all are done.
+    """
+    mine = Task.project_id == project.id, Task.deleted_at.is_(None), Task.id > after
+    tasks = session.scalars(select(Task).where(*mine).order_by(Task.id).limit(limit)).all()
+    changed = sum(set_prompts(session, project, task) for task in tasks)
+    if len(tasks) == limit:
+        return changed, tasks[-1].id
+    project.prompted_with = rules_digest(project)
+    return changed, None
 
 
 def note_sheet(session: Session, project: Project) -> None:
