@@ -164,7 +164,8 @@ def test_fit_gets_the_event_and_its_state_reaches_predict_and_setup(serve: Serve
     answer = server.client.post("/webhook", json=body)
     assert (answer.status_code, answer.json()["status"]) == (201, "ok")
     predict = partial(server.post, "/predict", ask(project))
-    wait_until("fitted", lambda: notes(predict())[0]["events"])
+    # The version is the last thing that a fit sets here.
+    wait_until("fitted", lambda: notes(predict())[0]["version"] == "1.1.0")
     note = notes(predict())[0]
     number = body["annotation"]["id"] if "annotation" in body else None
     assert note["events"] == [[name, number, sorted(set(body) - {"action"})]]

@@ -62,6 +62,7 @@ def test_eight_images_in_any_order_are_as_each_alone(nano: Predictor, sampling: 
     assert len(set(together.values())) == len(ALL)
 
 
+@pytest.mark.slow
 def test_threads_and_processes_change_no_bit(nano: Predictor) -> None:
     here = ask_all(nano, METHODS, SOME)
     assert run("nano", METHODS, threads=1) == here

@@ -57,6 +57,7 @@ def run(folder: Path, **changes: Any) -> bytes:
     return train(**arguments | changes)
 
 
+@pytest.mark.slow
 def test_learns_two_labels_and_tells_them_apart(tmp_path: Path) -> None:
     seen: list[Progress] = []
     weights = run(tmp_path, examples=[example(k) for k in range(8)], steps=150, batch=3, on_progress=seen.append)

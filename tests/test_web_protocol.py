@@ -68,7 +68,7 @@ def test_health_is_open_and_says_up(plain: httpx.Client) -> None:
     assert response.json()["status"] == "UP"
 
 
-@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/", "/health/", "/validate"])
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/health/", "/validate"])
 def test_there_is_nothing_else(plain: httpx.Client, path: str) -> None:
     assert_error(plain.get(path, follow_redirects=False), 404, "Not Found")
 
