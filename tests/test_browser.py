@@ -1,22 +1,33 @@
 """An annotator in a real browser: the mask is on the screen, is corrected, and the correction is learnt from."""
 
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser_fixture import changed, logged_in, open_label_stream, open_task, region_rows, shoot, to_screen, toggle
+from browser_fixture import (
+    changed,
+    logged_in,
+    open_label_stream,
+    open_task,
+    picture_folder,
+    region_rows,
+    shoot,
+    to_screen,
+    toggle,
+)
 from demo_fixture import Demo, wait_for
 from drawing import iou
 from playwright.sync_api import Browser, Page
-from sqlalchemy import select
 
 from maskloop_backend.demo.host import load_account
-from maskloop_learner.pool.masks import Mask, decode_mask
-from maskloop_learner.pool.queries import current_version, prediction_for, scores_of
-from maskloop_learner.pool.schema import Task
+from maskloop_learner.pool.masks import decode_mask
 
-LABEL = "White matter"
+ROOT = Path(__file__).resolve().parents[1]
+LABEL, OTHER = "White matter", "Grey matter"
 
 
 @pytest.fixture
@@ -27,30 +38,18 @@ def page(browser: Browser, demo: Demo) -> Iterator[Page]:
         yield opened
 
 
-def predicted_mask(demo: Demo, ls_task: int, label: str) -> Mask:
-    """The pool's mask of the current version."""
-    pool = demo.pool
-    with pool.read() as session:
-        task = session.scalars(select(Task).where(Task.ls_id == ls_task)).one()
-        version = current_version(session, task.project_id)
-        prediction = prediction_for(session, str(version), str(task.image_digest), task.prompt_digest)
-        assert prediction is not None
-        digest = next(s.mask_digest for s in scores_of(session, [prediction.id])[prediction.id] if s.label == label)
-    return decode_mask(pool.store.get("masks", digest))
-
-
 @pytest.mark.slow
 def test_the_mask_is_on_the_screen_and_its_correction_in_the_pool(page: Page, demo: Demo, tmp_path: Path) -> None:
     """Shown and hidden differ where the pool's mask is; a stroke that is added and submitted arrives as a label."""
     where = open_label_stream(page, demo.url, demo.ls_id)
     ls_task = open_task(page)
-    mask = predicted_mask(demo, ls_task, LABEL)
+    mask = demo.predicted(ls_task)[LABEL]
     shown = shoot(page, where)
     toggle(page, LABEL)
     hidden = shoot(page, where)
     toggle(page, LABEL)
     agreement = iou(changed(shown, hidden), to_screen(mask, shown))
-    page.screenshot(path=str(tmp_path / "shown.png"))
+    page.screenshot(path=picture_folder(tmp_path) / "shown.png")
     print(f"task {ls_task}: IoU of what disappears with the pool's mask {agreement:.3f}")
     assert agreement >= 0.9
 
@@ -76,3 +75,60 @@ def test_the_mask_is_on_the_screen_and_its_correction_in_the_pool(page: Page, de
     assert drawn[corner].sum() > 20, "the stroke is in the label"
     assert not mask[corner].any(), "and was not in the prediction"
     assert iou(drawn, mask) > 0.8, "the rest is as it was drawn before"
+
+
+@pytest.mark.slow
+def test_a_typed_prompt_draws_a_suggestion_that_is_accepted_and_kept(page: Page, demo: Demo, tmp_path: Path) -> None:
+    """Two prompts in a row: the last one's masks are on the screen and in the pool, in place of those before."""
+    where = open_label_stream(page, demo.url, demo.ls_id)
+    ls_task = open_task(page)
+    before = demo.predicted(ls_task)
+    page.get_by_text("Auto-Annotation").click()
+    for number, text in enumerate(("bright folds", f"{LABEL}: thin bands")):
+        page.get_by_placeholder("What to look for").fill(text)
+        # The tool bars may cover the button.
+        page.get_by_role("button", name="Add").evaluate("button => button.click()")
+        page.get_by_text(f"{len(before)} suggestions").wait_for()
+        page.wait_for_timeout(1000)
+        page.screenshot(path=picture_folder(tmp_path) / f"typed-{number}.png")
+        page.locator("[data-testid=bottombar-accept-suggestions-button]").click()
+        page.get_by_text(f"{len(before)} suggestions").wait_for(state="detached")
+        assert region_rows(page, LABEL).count() == 1, "the suggestion is in the place of the mask before"
+    typed = {LABEL: "thin bands", OTHER: f"{OTHER.lower()}, bright folds"}
+    assert demo.task(ls_task).typed_prompts == typed
+    drawn = demo.predicted(ls_task)
+    assert any((drawn[label] != before[label]).any() for label in drawn), "other words draw other masks"
+    shown = shoot(page, where)
+    toggle(page, LABEL)
+    agreement = iou(changed(shown, shoot(page, where)), to_screen(drawn[LABEL], shown))
+    toggle(page, LABEL)
+    print(f"task {ls_task}: IoU of the accepted suggestion on the screen with the pool's mask {agreement:.3f}")
+    assert agreement >= 0.9
+
+    page.get_by_role("button", name="Submit").first.click()
+    wait_for("the label in the pool", lambda: demo.labels(ls_task), 10)
+    label = demo.labels(ls_task)[-1]
+    assert label.error is None
+    assert {name: (asked["text"], asked["source"]) for name, asked in label.prompts.items()} == {
+        name: (text, "annotator") for name, text in typed.items()
+    }
+    for name, mask in drawn.items():
+        found = decode_mask(demo.pool.store.get("masks", label.masks[name]))
+        assert (found == mask).all(), f"{name}: the label is the accepted suggestion, pixel for pixel"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_typed_prompt_is_answered_soon_while_it_scores_and_trains(demo: Demo) -> None:
+    """The median of 15 answers is under 2 s while a training runs and images wait to be drawn."""
+    command = [sys.executable, str(ROOT / "scripts" / "bench_prompts_latency.py"), "--home", str(demo.home)]
+    command += ["--url", f"http://127.0.0.1:{demo.port}", "--project", str(demo.ls_id), "--count", "15", "--json"]
+    before = demo.project().prompts
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    print(ended.stdout)
+    assert ended.returncode == 0, ended.stderr
+    figures = json.loads(ended.stdout)["busy"]
+    assert figures["web process"]["requests"] == 15
+    assert figures["web process"]["median"] < 2
+    assert demo.project().prompts == before, "the bench leaves the templates as they were"
+    wait_for("the last training to end", lambda: all(row.ended_at is not None for row in demo.rounds()), 300)
