@@ -9,5 +9,6 @@ pytest_plugins = [
     "s3_fixture",
     "matrix_fixture",
     "demo_fixture",
+    "browser_fixture",
     "official_fixture",
 ]

@@ -23,7 +23,7 @@ from maskloop_backend.labelstudio.config import read_interface
 from maskloop_backend.masks.regions import to_regions
 from maskloop_learner.pool.masks import Mask, decode_mask
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import Ranked, current_version, ranking
+from maskloop_learner.pool.queries import Ranked, current_version, prediction_for, ranking, scores_of
 from maskloop_learner.pool.schema import Label, Project, Round, Task
 from maskloop_learner.settings import Settings
 
@@ -149,6 +149,21 @@ class Demo:
         """The pool's unlabelled tasks under the champion, the most uncertain first."""
         with self.pool.read() as session:
             return ranking(session, self.project().id, self.version())
+
+    def task(self, ls_task: int) -> Task:
+        """The pool's row of a task."""
+        with self.pool.read() as session:
+            return session.scalars(select(Task).where(Task.ls_id == ls_task)).one()
+
+    def predicted(self, ls_task: int) -> dict[str, Mask]:
+        """Label -> the mask that the version to serve draws of a task, asked what it is asked now."""
+        task, version = self.task(ls_task), self.version()
+        with self.pool.read() as session:
+            found = prediction_for(session, version, str(task.image_digest), task.prompt_digest)
+            if found is None:
+                raise LookupError(f"task {ls_task} is not drawn by {version} yet")
+            scores = scores_of(session, [found.id])[found.id]
+        return {score.label: decode_mask(self.pool.store.get("masks", score.mask_digest)) for score in scores}
 
     def version(self) -> str:
         """The prediction version that should be served."""

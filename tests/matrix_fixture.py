@@ -32,6 +32,7 @@ from maskloop_learner.settings import Settings
 from maskloop_learner.train.registry import ensure_version, set_champion
 
 LABELS = ("Tumor", "Organ")
+PROMPTS = {"Tumor": "a tumor"}
 NUMBERS = itertools.count(1)
 
 
@@ -52,7 +53,8 @@ class Bench:
 class Cell:
     """A connected project, with the steps that sync and an annotator take."""
 
-    def __init__(self, bench: Bench, mask: str, storage: str, token: str) -> None:
+    def __init__(self, bench: Bench, mask: str, storage: str, token: str, *, config: str | None = None) -> None:
+        """`config`: a label config of one's own for that kind of mask."""
         self.places, self.kind = bench.places, KINDS[mask]
         self.settings = bench.settings(token)
         self.pool = Pool.open(self.settings)
@@ -60,11 +62,11 @@ class Cell:
         places = bench.places
         secret = places.label_studio.pat if token == "pat" else places.label_studio.token
         with LabelStudio(places.label_studio.url, secret) as client:
-            self.ls_id = client.create_project(name, label_config(self.kind)).id
+            self.ls_id = client.create_project(name, config or label_config(self.kind)).id
             STORAGES[storage](places, client, self.ls_id, name)
         url = places.label_studio.url
         self.connection = connect_project(
-            self.pool, self.settings, url=url, token=secret, ls_id=self.ls_id, prompts={"Tumor": "a tumor"}
+            self.pool, self.settings, url=url, token=secret, ls_id=self.ls_id, prompts={} if config else PROMPTS
         )
         self.clients = Clients(self.settings.home)
         self.client = self.clients.get(url)
@@ -132,8 +134,7 @@ class Cell:
             **dict.fromkeys(entropies, 0.25),
         )
 
-    @staticmethod
-    def drawn(file: str, turn: int = 0) -> dict[str, Mask]:
+    def drawn(self, file: str, turn: int = 0) -> dict[str, Mask]:
         """Label -> the mask that the model draws on a file; with another turn, what a person makes of it."""
         seed = sorted(SHOWN).index(file) * 10 + turn * 100
         return {label: smooth_mask(seed + number, *SHOWN[file]) for number, label in enumerate(LABELS)}

@@ -1,146 +1,60 @@
 """An annotator in a real browser: the mask is on the screen, is corrected, and the correction is learnt from."""
 
-import io
-import shutil
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
+from browser_fixture import (
+    changed,
+    logged_in,
+    open_label_stream,
+    open_task,
+    picture_folder,
+    region_rows,
+    shoot,
+    to_screen,
+    toggle,
+)
 from demo_fixture import Demo, wait_for
-from numpy.typing import NDArray
-from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
-from sqlalchemy import select
+from drawing import iou
+from playwright.sync_api import Browser, Page
 
 from maskloop_backend.demo.host import load_account
-from maskloop_learner.pool.masks import Mask, decode_mask
-from maskloop_learner.pool.queries import current_version, prediction_for, scores_of
-from maskloop_learner.pool.schema import Task
+from maskloop_learner.pool.masks import decode_mask
 
-LABEL = "White matter"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-Rectangle = dict[str, float]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Headless Chromium of this machine."""
-    program = shutil.which("chromium") or shutil.which("google-chrome")
-    if program is None:
-        pytest.skip("no chromium on this machine: run `make test-slow` as root, or install it")
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
-        yield running
-        running.close()
+ROOT = Path(__file__).resolve().parents[1]
+LABEL, OTHER = "White matter", "Grey matter"
 
 
 @pytest.fixture
 def page(browser: Browser, demo: Demo) -> Iterator[Page]:
     """A page of the demo's user, logged in."""
     account = load_account(demo.home / "demo")
-    opened = browser.new_page(viewport={"width": 1400, "height": 1000})
-    opened.set_default_timeout(60_000)
-    opened.goto(f"{demo.url}/user/login/")
-    opened.fill("input[name=email]", account.email)
-    opened.fill("input[name=password]", account.password)
-    opened.click("button[type=submit]")
-    opened.wait_for_url(lambda url: "/user/login" not in url)
-    yield opened
-    opened.close()
-
-
-def open_label_stream(page: Page, demo: Demo) -> Rectangle:
-    """Press Label All Tasks; returns where the image is on the screen, in pixels."""
-    page.goto(f"{demo.url}/projects/{demo.ls_id}/data")
-    page.get_by_text("Label All Tasks").first.click()
-    page.wait_for_selector("canvas")
-    page.wait_for_selector(".lsf-outliner-item__control_type_visibility", state="attached")
-    # The masks are decoded and painted after the image is there: wait until the picture stands still.
-    picture = page.locator("img[src^='blob:'], img[src*='/data/upload/']").first
-    before = b""
-    for _ in range(40):
-        page.wait_for_timeout(500)
-        now = page.screenshot()
-        if now == before:
-            break
-        before = now
-    box = picture.bounding_box()
-    assert box is not None
-    return {"x": box["x"], "y": box["y"], "width": box["width"], "height": box["height"]}
-
-
-def shoot(page: Page, where: Rectangle) -> NDArray[np.int16]:
-    """The pixels of a rectangle of the screen, [H, W, 3]."""
-    page.mouse.move(5, 5)
-    page.wait_for_timeout(800)
-    with Image.open(io.BytesIO(page.screenshot(clip=where))) as image:
-        return np.asarray(image.convert("RGB"), dtype=np.int16)
-
-
-def region_row(page: Page, label: str) -> Locator:
-    """The line of the first region of a label in the list of regions."""
-    return page.locator(".lsf-outliner-item", has_text=label).first
-
-
-def toggle(page: Page, label: str) -> None:
-    """Show or hide the region of a label with its eye."""
-    row = region_row(page, label)
-    row.hover()
-    row.locator(".lsf-outliner-item__control_type_visibility button").click(force=True)
-
-
-def open_task(page: Page) -> int:
-    """Label Studio's id of the task on the screen."""
-    return int(page.evaluate("() => window.Htx.task.id"))
-
-
-def predicted_mask(demo: Demo, ls_task: int, label: str) -> Mask:
-    """The pool's mask of the current version."""
-    pool = demo.pool
-    with pool.read() as session:
-        task = session.scalars(select(Task).where(Task.ls_id == ls_task)).one()
-        version = current_version(session, task.project_id)
-        prediction = prediction_for(session, str(version), str(task.image_digest))
-        assert prediction is not None
-        digest = next(s.mask_digest for s in scores_of(session, [prediction.id])[prediction.id] if s.label == label)
-    return decode_mask(pool.store.get("masks", digest))
-
-
-def iou(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Intersection over union, 0..1."""
-    return float((one & other).sum() / max(1, (one | other).sum()))
+    with logged_in(browser, demo.url, account.email, account.password) as opened:
+        yield opened
 
 
 @pytest.mark.slow
 def test_the_mask_is_on_the_screen_and_its_correction_in_the_pool(page: Page, demo: Demo, tmp_path: Path) -> None:
     """Shown and hidden differ where the pool's mask is; a stroke that is added and submitted arrives as a label."""
-    where = open_label_stream(page, demo)
+    where = open_label_stream(page, demo.url, demo.ls_id)
     ls_task = open_task(page)
-    mask = predicted_mask(demo, ls_task, LABEL)
+    mask = demo.predicted(ls_task)[LABEL]
     shown = shoot(page, where)
     toggle(page, LABEL)
     hidden = shoot(page, where)
     toggle(page, LABEL)
-    changed = np.abs(shown - hidden).max(axis=2) > 12
-    size = (changed.shape[1], changed.shape[0])
-    expected = np.asarray(Image.fromarray(mask).resize(size, Image.Resampling.NEAREST))
-    agreement = iou(changed, expected)
-    page.screenshot(path=str(tmp_path / "shown.png"))
+    agreement = iou(changed(shown, hidden), to_screen(mask, shown))
+    page.screenshot(path=picture_folder(tmp_path) / "shown.png")
     print(f"task {ls_task}: IoU of what disappears with the pool's mask {agreement:.3f}")
     assert agreement >= 0.9
 
     # A stroke in the black corner, which no model would draw.
-    region_row(page, LABEL).click()
+    region_rows(page, LABEL).first.click()
     y, x = where["y"] + where["height"] * 0.06, where["x"] + where["width"] * 0.06
     page.keyboard.press("b")
     page.mouse.move(x, y)
@@ -161,3 +75,60 @@ def test_the_mask_is_on_the_screen_and_its_correction_in_the_pool(page: Page, de
     assert drawn[corner].sum() > 20, "the stroke is in the label"
     assert not mask[corner].any(), "and was not in the prediction"
     assert iou(drawn, mask) > 0.8, "the rest is as it was drawn before"
+
+
+@pytest.mark.slow
+def test_a_typed_prompt_draws_a_suggestion_that_is_accepted_and_kept(page: Page, demo: Demo, tmp_path: Path) -> None:
+    """Two prompts in a row: the last one's masks are on the screen and in the pool, in place of those before."""
+    where = open_label_stream(page, demo.url, demo.ls_id)
+    ls_task = open_task(page)
+    before = demo.predicted(ls_task)
+    page.get_by_text("Auto-Annotation").click()
+    for number, text in enumerate(("bright folds", f"{LABEL}: thin bands")):
+        page.get_by_placeholder("What to look for").fill(text)
+        # The tool bars may cover the button.
+        page.get_by_role("button", name="Add").evaluate("button => button.click()")
+        page.get_by_text(f"{len(before)} suggestions").wait_for()
+        page.wait_for_timeout(1000)
+        page.screenshot(path=picture_folder(tmp_path) / f"typed-{number}.png")
+        page.locator("[data-testid=bottombar-accept-suggestions-button]").click()
+        page.get_by_text(f"{len(before)} suggestions").wait_for(state="detached")
+        assert region_rows(page, LABEL).count() == 1, "the suggestion is in the place of the mask before"
+    typed = {LABEL: "thin bands", OTHER: f"{OTHER.lower()}, bright folds"}
+    assert demo.task(ls_task).typed_prompts == typed
+    drawn = demo.predicted(ls_task)
+    assert any((drawn[label] != before[label]).any() for label in drawn), "other words draw other masks"
+    shown = shoot(page, where)
+    toggle(page, LABEL)
+    agreement = iou(changed(shown, shoot(page, where)), to_screen(drawn[LABEL], shown))
+    toggle(page, LABEL)
+    print(f"task {ls_task}: IoU of the accepted suggestion on the screen with the pool's mask {agreement:.3f}")
+    assert agreement >= 0.9
+
+    page.get_by_role("button", name="Submit").first.click()
+    wait_for("the label in the pool", lambda: demo.labels(ls_task), 10)
+    label = demo.labels(ls_task)[-1]
+    assert label.error is None
+    assert {name: (asked["text"], asked["source"]) for name, asked in label.prompts.items()} == {
+        name: (text, "annotator") for name, text in typed.items()
+    }
+    for name, mask in drawn.items():
+        found = decode_mask(demo.pool.store.get("masks", label.masks[name]))
+        assert (found == mask).all(), f"{name}: the label is the accepted suggestion, pixel for pixel"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_typed_prompt_is_answered_soon_while_it_scores_and_trains(demo: Demo) -> None:
+    """The median of 15 answers is under 2 s while a training runs and images wait to be drawn."""
+    command = [sys.executable, str(ROOT / "scripts" / "bench_prompts_latency.py"), "--home", str(demo.home)]
+    command += ["--url", f"http://127.0.0.1:{demo.port}", "--project", str(demo.ls_id), "--count", "15", "--json"]
+    before = demo.project().prompts
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    print(ended.stdout)
+    assert ended.returncode == 0, ended.stderr
+    figures = json.loads(ended.stdout)["busy"]
+    assert figures["web process"]["requests"] == 15
+    assert figures["web process"]["median"] < 2
+    assert demo.project().prompts == before, "the bench leaves the templates as they were"
+    wait_for("the last training to end", lambda: all(row.ended_at is not None for row in demo.rounds()), 300)

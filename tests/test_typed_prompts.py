@@ -99,12 +99,27 @@ def test_a_typed_prompt_is_asked_at_the_front_and_answered(
     assert later == found, "from now on the image is asked by these words"
 
 
-def test_other_words_make_another_region(pool: Pool, project: int, web: httpx.Client, valkey: Valkey) -> None:
-    """Ids of suggestions and pre-filled masks must differ, or Label Studio takes one for the other."""
+def test_other_words_draw_the_same_region_anew(pool: Pool, project: int, web: httpx.Client, valkey: Valkey) -> None:
+    """Label Studio puts an accepted suggestion in place of the region with its id; other ids would unite both masks."""
     add_task(pool, project, 5)
     with Hand(pool, valkey.connect()):
-        ids = {type_in(web, 5, text)["result"][0]["id"] for text in ("tumor", "a cyst", "a scar")}
-    assert len(ids) == 3
+        results = [type_in(web, 5, text)["result"] for text in ("tumor", "a cyst", "a scar")]
+        add_version(pool, project, add_model(pool, project, b"others"), "v2")
+        results.append(type_in(web, 5, "a scar")["result"])
+    assert len({region["id"] for (region,) in results}) == 1
+
+
+def test_the_last_text_that_was_added_counts(pool: Pool, project: int, web: httpx.Client, valkey: Valkey) -> None:
+    """Label Studio sends all texts of the field again with each new one."""
+    add_task(pool, project, 5)
+    with Hand(pool, valkey.connect()):
+        type_in(web, 5, "a bright cyst")
+        type_in(web, 5, "a bright cyst", "a dark scar")
+    assert task_of(pool, 5).typed_prompts == {"Tumor": "a dark scar"}
+    tags = interface("Tumor", "Cyst")
+    found = find_typed([text_region("bright spots", "Cyst: round", "Cyst: oval")], tags)
+    assert found == {"Tumor": "tumor, bright spots", "Cyst": "oval"}
+    assert find_typed([text_region("Cyst: round\nTumor: dark")], tags) == {"Cyst": "round", "Tumor": "dark"}
 
 
 def test_nothing_typed_is_answered_with_what_is_there(

@@ -49,13 +49,13 @@ def make_result(images: Sequence[Predicted], *, interface: Interface, store: Sto
         raise ValueError(f"prediction {images[0].prediction.id if images else None} has no uncertainty")
     regions: list[dict[str, Any]] = []
     for image in images:
-        row = image.prediction
-        prefix = "-".join(filter(None, (row.version_id, row.image_digest, row.prompt_digest)))
         regions += to_regions(
             {score.label: decode_mask(store.get("masks", score.mask_digest)) for score in image.scores},
             controls=interface.on(image.data_key).controls,
             scores={score.label: score.probability for score in image.scores},
-            region_prefix=prefix,
+            # Whatever version and prompts drew it: the page puts an accepted suggestion in the place of the region
+            # with its id. Were the ids apart, the mask before would stay beneath, and the label be both united.
+            region_prefix=image.prediction.image_digest,
         )
     score = min(1.0, max(0.0, round(1.0 - max(uncertainties), 9)))
     return {"result": regions, "score": score, "model_version": images[0].prediction.version_id}

@@ -126,16 +126,19 @@ def _same(before: Label, after: Label) -> bool:
 
 
 def find_typed(result: Iterable[Mapping[str, Any]], interface: Interface) -> dict[str, str]:
-    """Label -> prompt out of the texts of a result that stand in prompt tags of one image; see `split_typed`."""
+    """Label -> prompt out of the texts of a result that stand in prompt tags of one image; see `split_typed`.
+
+    A text field keeps all that was added to it: the last text that is of a label is what the annotator wants now.
+    """
     found: dict[str, str] = {}
     tags = {tag.from_name: tag for tag in interface.prompt_tags}
     for region in result:
         tag = tags.get(region.get("from_name", "")) if isinstance(region, Mapping) else None
         value = region.get("value") if tag else None
         texts = value.get("text") if isinstance(value, Mapping) else None
-        lines = texts if isinstance(texts, list) else [texts]
-        text = "\n".join(line for line in lines if isinstance(line, str))[:LONGEST_PROMPT]
-        found |= split_typed(text, interface.labels)
+        for text in texts if isinstance(texts, list) else [texts]:
+            if isinstance(text, str):
+                found |= split_typed(text[:LONGEST_PROMPT], interface.labels)
     return found
 
 
