@@ -2,6 +2,7 @@
 
 pytest_plugins = [
     "pool_fixture",
+    "command_fixture",
     "valkey_fixture",
     "worker_fixture",
     "web_fixture",

@@ -1,44 +1,28 @@
 """The commands that need no Label Studio: score, rank, models, evaluate, rollback, train, and how they fail."""
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from command_fixture import Command
 from PIL import Image as Pillow
 from pool_fixture import add_label, add_project, add_task
 
-from maskloop_backend.cli import main
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Champion, Round
 from maskloop_learner.settings import Settings, get_settings
 from maskloop_queue.rounds import run
 from maskloop_queue.triggers import request_training, start_due_round
 
-Command = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def command(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`maskloop ...` on the test's home folder: exit code, stdout, stderr."""
-    monkeypatch.setenv("MASKLOOP_HOME", str(settings.home))
+def command(command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """`maskloop ...` with few samples."""
     monkeypatch.setenv("MASKLOOP_SAMPLES", "3")
     get_settings.cache_clear()
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["maskloop", *words])
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
+    return command
 
 
 @pytest.fixture

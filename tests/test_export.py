@@ -4,51 +4,29 @@ import hashlib
 import json
 import shutil
 import subprocess
-import sys
 import tracemalloc
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from command_fixture import Command
 from PIL import Image as Pillow
 from pool_fixture import add_project
 from pycocotools.coco import COCO
 from transfer_fixture import blob, drawn, interface, noise, png, read_all, source_of
 
-from maskloop_backend.cli import main
 from maskloop_backend.transfer.choosing import Request, recognise
 from maskloop_learner.pool.masks import Mask, encode_mask
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Image, Label, Task
 from maskloop_learner.pool.snapshot import freeze_snapshot
-from maskloop_learner.settings import Settings, get_settings
+from maskloop_learner.settings import Settings
 
 LABELS = ("Liver", "Tumor / left", "tumor / Left")
 """Not fit for folders as they are, and two of them one where case does not count."""
 FORMATS = ("pairs", "coco", "huggingface")
-Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def command(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`maskloop ...` on the test's home folder: exit code, stdout, stderr."""
-    monkeypatch.setenv("MASKLOOP_HOME", str(settings.home))
-    get_settings.cache_clear()
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["maskloop", *words])
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
 
 
 def add_image(pool: Pool, project: int, ls_id: int, *, name: str | None, size: tuple[int, int] = (16, 24)) -> int:

@@ -3,14 +3,13 @@
 import csv
 import io
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
 import pytest
+from command_fixture import Command
 from dataset_files import write_dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +18,6 @@ from pool_fixture import add_project
 from pycocotools import mask as coco
 from transfer_fixture import SIZE, blob, drawn, interface, noise, png, read_all, save, source_of
 
-from maskloop_backend.cli import main
 from maskloop_backend.transfer import Refused, TransferError, WrongCall
 from maskloop_backend.transfer.choosing import Request, recognise
 from maskloop_backend.transfer.coco_masks import decode_segmentation, encode_segmentation
@@ -28,7 +26,6 @@ from maskloop_backend.transfer.lists import read_fields
 from maskloop_backend.transfer.names import FileNames, find_label, label_folders, plain_name, safe_name, upload_name
 from maskloop_backend.transfer.rasters import read_mask, read_values
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.settings import get_settings
 
 SHARED = Path(__file__).parents[2] / "shared"
 HEIGHT, WIDTH = SIZE
@@ -474,27 +471,11 @@ def test_names_that_collide_get_a_suffix() -> None:
     assert upload_name("deep/folder/x.tiff", b"\x89PNG\r\n\x1a\n") == "deep_folder_x.png"
 
 
-Command = Callable[..., tuple[int, str, str]]
-
-
 @pytest.fixture
-def command(pool: Pool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """`maskloop ...` on the test's home folder: exit code, stdout, stderr."""
-    monkeypatch.setenv("MASKLOOP_HOME", str(tmp_path / "home"))
-    get_settings.cache_clear()
+def command(command: Command, pool: Pool) -> Command:
+    """`maskloop ...` with a connected project."""
     add_project(pool)
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["maskloop", *words])
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
+    return command
 
 
 @pytest.mark.parametrize(

@@ -2,24 +2,21 @@
 
 import itertools
 import re
-import sys
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
+from command_fixture import Command
 from label_studio_sdk.label_interface import LabelInterface
 from labelstudio_fixture import LabelStudioServer
 
-from maskloop_backend.cli import main
 from maskloop_backend.labelstudio.client import LabelStudio, Project
 from maskloop_backend.labelstudio.config import ConfigError, read_interface
 from maskloop_backend.labelstudio.controls import MaskKind, PromptTag
 from maskloop_backend.labelstudio.template import COLOURS, write_config
 from maskloop_backend.masks.regions import from_regions, to_regions
-from maskloop_learner.settings import get_settings
 
-Command = Callable[..., tuple[int, str, str]]
 LABELS = ['Tumor "a" & <b>', "Zyste, klein", "脳"]
 COMBINATIONS: list[dict[str, Any]] = [
     {"mode": mode, "prompt": prompt, "uncertainty": uncertainty, "data_key": key, "image_name": name}
@@ -30,21 +27,9 @@ COMBINATIONS: list[dict[str, Any]] = [
 
 
 @pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`maskloop label-config ...`: exit code, stdout, stderr."""
-    get_settings.cache_clear()
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["maskloop", "label-config", *words])
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
+def command(command: Command) -> Command:
+    """`maskloop label-config ...`."""
+    return partial(command, "label-config")
 
 
 @pytest.mark.parametrize("wanted", COMBINATIONS)

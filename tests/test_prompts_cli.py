@@ -1,44 +1,28 @@
 """`maskloop prompts`: templates are shown, changed and tried; a workbook's rows find their tasks."""
 
 import json
-import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+from command_fixture import Command
 from pool_fixture import add_project, add_task
 from sqlalchemy import select
 from workbook import write_prompts
 
-from maskloop_backend.cli import main
 from maskloop_backend.labelstudio.controls import Control, Interface
 from maskloop_backend.prompting import count_tokens, store_sheet_prompts, too_long
 from maskloop_learner.model.backbones import BACKBONES
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Event, Project, Task
-from maskloop_learner.settings import Settings, get_settings
 
-Command = Callable[..., tuple[int, str, str]]
 RICH = "[{size} ]{finding}[ at the {location}] in a breast ultrasound"
 
 
 @pytest.fixture
-def command(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`maskloop prompts ...` on the test's home folder: exit code, stdout, stderr."""
-    monkeypatch.setenv("MASKLOOP_HOME", str(settings.home))
-    get_settings.cache_clear()
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["maskloop", "prompts", *words])
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
+def command(command: Command) -> Command:
+    """`maskloop prompts ...`."""
+    return partial(command, "prompts")
 
 
 @pytest.fixture

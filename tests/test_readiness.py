@@ -1,14 +1,14 @@
 """How far a project is; and one without labels: what is said and served, and what its first model starts from."""
 
 import json
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from command_fixture import Command
 from labelstudio_fixture import LabelStudioServer
 from official_fixture import official_names, write_official
 from pool_fixture import add_label, add_model, add_project, add_task, png_bytes
@@ -18,7 +18,6 @@ from valkey_fixture import Valkey
 from web_fixture import add_prediction, add_version, serving
 
 from maskloop_backend import doctor
-from maskloop_backend.cli import main
 from maskloop_backend.cli.weights import register_model
 from maskloop_backend.connecting import connect_project
 from maskloop_backend.credentials import load_credentials
@@ -34,14 +33,12 @@ from maskloop_learner.model.official import convert, read_released
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import current_version
 from maskloop_learner.pool.schema import Champion, Model, Prediction, Project, Push, Round, Task
-from maskloop_learner.settings import Settings, get_settings
+from maskloop_learner.settings import Settings
 from maskloop_queue.queues import gpu_queue
 from maskloop_queue.rounds import run
 from maskloop_queue.scoring import score
 from maskloop_queue.triggers import request_training, start_due_round
 from maskloop_queue.warm import Predictors
-
-Command = Callable[..., tuple[int, str, str]]
 
 
 def look(pool: Pool, settings: Settings, project_id: int) -> Readiness:
@@ -181,25 +178,6 @@ def test_the_page_shows_every_project_and_runs_nothing(pool: Pool, settings: Set
         assert "<code>maskloop-v1</code>" in answer.text
         assert "http://127.0.0.1:1/projects/8/data" in answer.text
         assert httpx.get(web.base_url, timeout=10).status_code == 401
-
-
-@pytest.fixture
-def command(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """`maskloop ...` on the test's home folder: exit code, stdout, stderr."""
-    monkeypatch.setenv("MASKLOOP_HOME", str(settings.home))
-    get_settings.cache_clear()
-
-    def call(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["maskloop", *words])
-        try:
-            main()
-            code = 0
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
 
 
 def test_status_says_the_same_in_a_shell(command: Command, pool: Pool) -> None:
