@@ -18,6 +18,7 @@ from maskloop_backend.labelstudio.client import Annotation, AnnotationHead, Labe
 from maskloop_backend.masks.regions import to_regions
 from maskloop_backend.sync import work
 from maskloop_backend.sync.annotations import drop_annotations, is_stale, take_annotation
+from maskloop_backend.sync.loop import Sync
 from maskloop_backend.sync.push import Pusher
 from maskloop_backend.sync.retention import drop_old_predictions
 from maskloop_learner.pool.masks import decode_mask
@@ -130,6 +131,23 @@ def test_an_annotation_that_cannot_be_learnt_from_is_kept_with_the_reason(pool: 
         (2, False, True),
         (3, True, False),
     ]
+
+
+def test_a_bad_template_is_the_projects_trouble_and_not_the_loops(pool: Pool, settings: Settings) -> None:
+    """One project's template, written into the pool by another hand, leaves all other projects served."""
+    project = add_project(pool)
+    add_task(pool, project, 5)
+    with pool.write() as session:
+        session.get_one(Project, project).prompts = {"Tumor": "tumor [of"}
+    settings.redis_url = "redis://127.0.0.1:1"
+    loop = Sync(pool=pool, settings=settings)
+    loop.clients.get = lambda url: None  # type: ignore[assignment,method-assign,return-value]
+    loop._look_at[project] = float("inf")
+    with pool.read() as session:
+        row = session.get_one(Project, project)
+    assert not loop.step(row)
+    with pool.read() as session:
+        assert "never closed" in (session.get_one(Project, project).sync_error or "")
 
 
 def test_what_counts_as_another_version(pool: Pool) -> None:

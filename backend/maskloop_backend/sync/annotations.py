@@ -62,7 +62,6 @@ def take_annotation(
         ls_updated_at=body.updated_at,
     )
     with pool.write() as session:
-        row.prompts = _note_typed(session, project, task, typed)
         before = _newest(session, task.id, row.ls_annotation_id)
         if before is not None:
             # Label Studio blanks the parent when the prediction is deleted: what the annotator saw stays known.
@@ -71,6 +70,8 @@ def take_annotation(
             if before.current and _same(before, row):
                 return False
             before.current, row.version = False, before.version + 1
+        # Not of one that is read again: somebody may have typed other words since.
+        row.prompts = _note_typed(session, project, task, typed)
         session.add(row)
         session.flush()
         record(
@@ -130,7 +131,8 @@ def find_typed(result: Iterable[Mapping[str, Any]], interface: Interface) -> dic
     found: dict[str, str] = {}
     tags = {tag.from_name: tag for tag in interface.prompt_tags}
     for region in result:
-        tag = tags.get(region.get("from_name", "")) if isinstance(region, Mapping) else None
+        name = region.get("from_name") if isinstance(region, Mapping) else None
+        tag = tags.get(name) if isinstance(name, str) else None
         value = region.get("value") if tag else None
         texts = value.get("text") if isinstance(value, Mapping) else None
         lines = texts if isinstance(texts, list) else [texts]

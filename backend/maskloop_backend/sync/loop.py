@@ -26,6 +26,7 @@ from maskloop_backend.sync.retention import drop_old_predictions
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project, utcnow
+from maskloop_learner.prompts.template import TemplateError
 from maskloop_learner.settings import Settings
 from maskloop_queue import janitor
 from maskloop_queue.connection import connect
@@ -103,7 +104,7 @@ class Sync:
         try:
             look = time.monotonic() >= self._look_at.get(project.id, 0.0)
             busy = self._exchange(project, look=look) or (woken and not look)
-        except (LabelStudioError, TokenError) as error:
+        except (LabelStudioError, TokenError, TemplateError) as error:
             self._look_at[project.id] = time.monotonic() + min(RETRY_AFTER, self.settings.sync_interval)
             self._note_error(project, str(error))
         except OperationalError as error:
