@@ -46,7 +46,8 @@ def take_annotation(
 
     One that cannot be learnt from (no image, a region of another size, broken RLE) is kept with the reason.
     """
-    interface = Interface.from_json(project.control).on(task.part)
+    served = Interface.from_json(project.control)
+    interface = served.on(task.part)
     masks, error = _read_masks(pool, interface, image, task, body)
     typed = find_typed(body.result, interface)
     row = Label(
@@ -70,6 +71,8 @@ def take_annotation(
             if before.current and _same(before, row):
                 return False
             before.current, row.version = False, before.version + 1
+        if _came_later(session, served, task, row):
+            row.known = sorted(row.masks)
         # Not of one that is read again: somebody may have typed other words since.
         row.prompts = _note_typed(session, project, task, typed)
         session.add(row)
@@ -115,6 +118,25 @@ def drop_annotations(pool: Pool, project_id: int, task_id: int, gone: Sequence[i
 def _newest(session: Session, task_id: int, ls_annotation_id: int) -> Label | None:
     statement = select(Label).where(Label.task_id == task_id, Label.ls_annotation_id == ls_annotation_id)
     return session.scalar(statement.order_by(Label.version.desc()).limit(1))
+
+
+def _came_later(session: Session, served: Interface, task: Task, row: Label) -> bool:
+    """Whether the image joined its task after the annotation was taken of another: its annotator never saw it."""
+    statement = (
+        select(Label.id)
+        .join(Task, Task.id == Label.task_id)
+        .where(
+            Task.project_id == task.project_id,
+            Task.ls_id == task.ls_id,
+            Task.id != task.id,
+            Task.part.in_(served.data_keys),
+            Label.ls_annotation_id == row.ls_annotation_id,
+            Label.ls_updated_at == row.ls_updated_at,
+            Label.created_at < task.created_at,
+            ~Label.deleted,
+        )
+    )
+    return session.scalar(statement.limit(1)) is not None
 
 
 def _same(before: Label, after: Label) -> bool:
