@@ -13,6 +13,7 @@ from maskloop_learner.pool.events import record
 from maskloop_learner.pool.masks import encode_mask
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.prompting import as_json, ask, set_prompts
+from maskloop_learner.pool.pushes import mark_stale
 from maskloop_learner.pool.schema import Image, Label, Project, Task, utcnow
 from maskloop_learner.prompts.typed import split_typed
 
@@ -168,7 +169,8 @@ def _note_typed(session: Session, project: Project, task: Task, typed: Mapping[s
     row = session.get_one(Task, task.id)
     if typed and dict(row.typed_prompts or {}) != {**(row.typed_prompts or {}), **typed}:
         row.typed_prompts = {**(row.typed_prompts or {}), **typed}
-        set_prompts(session, project, row)
+        if set_prompts(session, project, row):
+            mark_stale(session, row, "typed")
     return as_json(ask(project, row))
 
 

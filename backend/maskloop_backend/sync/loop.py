@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
@@ -142,8 +143,9 @@ class Sync:
             self._look_at[project.id] = time.monotonic() + self.settings.sync_interval
             if pulled.tasks or pulled.labels or pulled.deleted:
                 log.info("project %d: %s", project.ls_id, pulled)
-            if pulled.replaced:
-                pusher.withdraw(project.id, pulled.replaced)
+            open_for = timedelta(hours=self.settings.retention_hours)
+            if not pusher.withdraw(project.id, version, open_for=open_for):
+                self._look_at[project.id] = time.monotonic()
             if full and version:
                 pusher.recheck(project.id, version)
         # A person may be waiting for what is pushed next, so images and predictions take turns.
