@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pool_fixture import TUMOR, add_label, add_model, add_project, add_task
+from pool_fixture import TUMOR, add_label, add_model, add_project, add_task, png_bytes
 from sqlalchemy import select
 from valkey_fixture import Valkey
 
@@ -340,6 +340,26 @@ def test_old_predictions_go_but_none_that_is_needed(pool: Pool, settings: Settin
     with pool.read() as session:
         gone = session.scalars(select(Push.ls_prediction_id).where(Push.gone_at.is_not(None)))
         assert sorted(gone) == [11, 13, 14]
+
+
+def test_what_an_annotator_saw_stays_when_the_first_image_has_left_the_config(pool: Pool, settings: Settings) -> None:
+    """The prediction is noted with the task's first image, the label with the one that is left."""
+    project = add_project(pool)
+    first, second = (
+        add_task(pool, project, 1, data=png_bytes(n), part=part) for n, part in enumerate(("old", "image"))
+    )
+    add_label(pool, second)
+    peer = Peer()
+    peer.predictions[12] = (1, "old")
+    settings.retention_hours = 0
+    with pool.write() as session:
+        session.get_one(Task, first).deleted_at = MONDAY
+        session.scalars(select(Label)).one().parent_prediction = 12
+        session.get_one(Project, project).switched_at = utcnow()
+        session.add(Push(ls_prediction_id=12, project_id=project, task_id=first, version_id="old"))
+    with running(peer) as client:
+        assert drop_old_predictions(pool, client, project, settings) == 0
+    assert sorted(peer.predictions) == [12]
 
 
 def test_doubles_go_and_what_vanished_is_pushed_again(pool: Pool, settings: Settings) -> None:

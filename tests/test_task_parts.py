@@ -252,6 +252,17 @@ def test_an_image_whose_field_was_renamed_stays_known(pool: Pool, project: int) 
     assert take(pool, project, parts(pool, 5)[1], annotation(result=[])).known == ["Tumor", "Edema"]
 
 
+def test_a_config_with_other_tags_has_all_tasks_looked_at_again(pool: Pool, project: int) -> None:
+    """However it was noticed, by sync or by `maskloop connect`: they may hold images of the new tags."""
+    for interface, looked in ((TWO, True), (Interface((BEFORE,)), False)):
+        with pool.write() as session:
+            row = session.get_one(Project, project)
+            row.synced_at = NOW
+            follow_interface(row, interface)
+        with pool.read() as session:
+            assert (session.get_one(Project, project).synced_at is not None) == looked
+
+
 def test_changes_of_a_config_are_said_in_words() -> None:
     renamed = Control("polygon", "before_mask", "before", "scan_before", ("Tumour", "Edema"))
     said = list(describe_changes(TWO, Interface((renamed,))))

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.schema import Push, Task, utcnow
@@ -18,7 +18,8 @@ def mark_stale(session: Session, task: Task, why: Why) -> None:
     Within the transaction that changes the task, so that no crash in between forgets it.
     """
     parts = select(Task.id).where(Task.project_id == task.project_id, Task.ls_id == task.ls_id)
-    standing = Push.task_id.in_(parts), Push.gone_at.is_(None)
-    # An image that was replaced goes first, whatever else changed.
-    lesser = or_(Push.stale == "", why == "image")
-    session.execute(update(Push).where(*standing, lesser).values(stale=why, stale_at=utcnow()))
+    standing: list[ColumnElement[bool]] = [Push.task_id.in_(parts), Push.gone_at.is_(None)]
+    if why != "image":
+        # The first reason stays; but an image that was replaced goes at once, whatever else changed.
+        standing.append(Push.stale == "")
+    session.execute(update(Push).where(*standing).values(stale=why, stale_at=utcnow()))
