@@ -1,18 +1,20 @@
 """The pool: transactions of several processes, the store's promises, the append-only log."""
 
+import json
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
 from maskloop_learner.pool.database import DatabaseError, create_pool_engine, file_system_of, migrate
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Base, Event, Project
+from maskloop_learner.pool.schema import Base, Event, Label, Project
 from maskloop_learner.pool.store import Store, StoreError
 from maskloop_learner.settings import Settings
 
@@ -133,3 +135,24 @@ def test_store_works_on_any_file_system() -> None:
     store = Store("memory://maskloop-test")
     digest = store.put("images", b"abc")
     assert store.get("images", digest) == b"abc"
+
+
+def test_labels_of_earlier_releases_know_the_labels_of_their_time(settings: Settings) -> None:
+    """A label that is added later was not looked for on them."""
+    engine = create_pool_engine(settings.resolved_database_url)
+    migrate(engine, revision="0003")
+    rows: dict[str, dict[str, Any]] = {
+        "projects": {"id": 1, "ls_url": "u", "ls_id": 1, "title": "", "label_config": "", "prompts": "{}"}
+        | {"control": json.dumps({"controls": [], "labels": ["Tumor"]})},
+        "tasks": {"id": 1, "project_id": 1, "ls_id": 1, "url": "", "data": "{}", "state": "new", "attempts": 0},
+        "labels": {"id": 1, "task_id": 1, "ls_annotation_id": 1, "version": 1, "current": True, "cancelled": False}
+        | {"deleted": False, "masks": "{}", "ls_updated_at": "2026-01-01 00:00:00"},
+    }
+    with engine.connect().execution_options(maskloop_write=True) as connection, connection.begin():
+        for table, values in rows.items():
+            values |= {"created_at": "2026-01-01 00:00:00"}
+            marks = ", ".join(f":{name}" for name in values)
+            connection.execute(text(f"INSERT INTO {table} ({', '.join(values)}) VALUES ({marks})"), values)
+    engine.dispose()
+    with Pool.open(settings).read() as session:
+        assert session.scalars(select(Label.known)).one() == ["Tumor"]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from maskloop_learner.pool.prompting import add_labels
 from maskloop_learner.prompts.length import check_length
 from maskloop_learner.prompts.rules import (
     Prompt,
@@ -43,6 +44,15 @@ def test_the_order_of_sources() -> None:
         assert (found.text, found.source) == (text, source)
         assert found.template == (f"template@{digest(PLAIN)}" if source == "template" else None)
         assert not found.located
+
+
+def test_labels_may_have_brackets_in_their_names() -> None:
+    """A project that nobody gave a template asks by the label's name, whatever that is."""
+    for label in ("Mass [benign]", "T{1}", "[", "a]]b", "}{"):
+        templates = add_labels({}, [label])
+        found = resolve_prompts(labels=[label], templates=templates, data={"1": "x"})[label]
+        assert (found.text, found.source) == (label.lower(), "default")
+        assert lesser_prompts(label, templates) == ()
 
 
 def test_slots_come_from_the_tasks_data() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pool_fixture import TUMOR, add_label, add_model, add_project, add_task
+from pool_fixture import TUMOR, add_label, add_model, add_project, add_task, png_bytes
 from sqlalchemy import select
 from valkey_fixture import Valkey
 
@@ -18,6 +18,7 @@ from maskloop_backend.labelstudio.client import Annotation, AnnotationHead, Labe
 from maskloop_backend.masks.regions import to_regions
 from maskloop_backend.sync import work
 from maskloop_backend.sync.annotations import drop_annotations, is_stale, take_annotation
+from maskloop_backend.sync.loop import Sync
 from maskloop_backend.sync.push import Pusher
 from maskloop_backend.sync.retention import drop_old_predictions
 from maskloop_learner.pool.masks import decode_mask
@@ -130,6 +131,23 @@ def test_an_annotation_that_cannot_be_learnt_from_is_kept_with_the_reason(pool: 
         (2, False, True),
         (3, True, False),
     ]
+
+
+def test_a_bad_template_is_the_projects_trouble_and_not_the_loops(pool: Pool, settings: Settings) -> None:
+    """One project's template, written into the pool by another hand, leaves all other projects served."""
+    project = add_project(pool)
+    add_task(pool, project, 5)
+    with pool.write() as session:
+        session.get_one(Project, project).prompts = {"Tumor": "tumor [of"}
+    settings.redis_url = "redis://127.0.0.1:1"
+    loop = Sync(pool=pool, settings=settings)
+    loop.clients.get = lambda url: None  # type: ignore[assignment,method-assign,return-value]
+    loop._look_at[project] = float("inf")
+    with pool.read() as session:
+        row = session.get_one(Project, project)
+    assert not loop.step(row)
+    with pool.read() as session:
+        assert "never closed" in (session.get_one(Project, project).sync_error or "")
 
 
 def test_what_counts_as_another_version(pool: Pool) -> None:
@@ -322,6 +340,26 @@ def test_old_predictions_go_but_none_that_is_needed(pool: Pool, settings: Settin
     with pool.read() as session:
         gone = session.scalars(select(Push.ls_prediction_id).where(Push.gone_at.is_not(None)))
         assert sorted(gone) == [11, 13, 14]
+
+
+def test_what_an_annotator_saw_stays_when_the_first_image_has_left_the_config(pool: Pool, settings: Settings) -> None:
+    """The prediction is noted with the task's first image, the label with the one that is left."""
+    project = add_project(pool)
+    first, second = (
+        add_task(pool, project, 1, data=png_bytes(n), part=part) for n, part in enumerate(("old", "image"))
+    )
+    add_label(pool, second)
+    peer = Peer()
+    peer.predictions[12] = (1, "old")
+    settings.retention_hours = 0
+    with pool.write() as session:
+        session.get_one(Task, first).deleted_at = MONDAY
+        session.scalars(select(Label)).one().parent_prediction = 12
+        session.get_one(Project, project).switched_at = utcnow()
+        session.add(Push(ls_prediction_id=12, project_id=project, task_id=first, version_id="old"))
+    with running(peer) as client:
+        assert drop_old_predictions(pool, client, project, settings) == 0
+    assert sorted(peer.predictions) == [12]
 
 
 def test_doubles_go_and_what_vanished_is_pushed_again(pool: Pool, settings: Settings) -> None:

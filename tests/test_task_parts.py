@@ -222,6 +222,47 @@ def test_a_label_that_is_added_is_unknown_on_older_annotations(pool: Pool, proje
     assert again.known == ["Tumor", "Edema", "Cyst"]
 
 
+def test_nothing_is_known_of_an_image_that_joined_its_task_after_the_annotation(pool: Pool, project: int) -> None:
+    """Its annotator never saw it, so it is no example of an image without a tumor; once edited, it is."""
+    with pool.write() as session:
+        follow_interface(session.get_one(Project, project), Interface((BEFORE,)))
+    add_task(pool, project, 5, data=png_bytes(10), part="scan_before")
+    with pool.read() as session:
+        [first] = session.scalars(select(Task))
+    assert take(pool, project, first, annotation()).known == ["Tumor", "Edema"]
+    with pool.write() as session:
+        follow_interface(session.get_one(Project, project), TWO)
+    add_task(pool, project, 5, data=png_bytes(11), part="scan_after")
+    second = parts(pool, 5)[1]
+    assert take(pool, project, second, annotation()).known == []
+    assert take(pool, project, second, annotation(updated_at=NOW.replace(day=6))).known == ["Tumor"]
+
+
+def test_an_image_whose_field_was_renamed_stays_known(pool: Pool, project: int) -> None:
+    with pool.write() as session:
+        follow_interface(session.get_one(Project, project), Interface((BEFORE,)))
+    add_task(pool, project, 5, data=png_bytes(10), part="scan_before")
+    with pool.read() as session:
+        [first] = session.scalars(select(Task))
+    take(pool, project, first, annotation(result=[]))
+    renamed = Control("brush", "before_mask", "before", "scan", ("Tumor", "Edema"))
+    with pool.write() as session:
+        follow_interface(session.get_one(Project, project), Interface((renamed,)))
+    add_task(pool, project, 5, data=png_bytes(10), part="scan")
+    assert take(pool, project, parts(pool, 5)[1], annotation(result=[])).known == ["Tumor", "Edema"]
+
+
+def test_a_config_with_other_tags_has_all_tasks_looked_at_again(pool: Pool, project: int) -> None:
+    """However it was noticed, by sync or by `maskloop connect`: they may hold images of the new tags."""
+    for interface, looked in ((TWO, True), (Interface((BEFORE,)), False)):
+        with pool.write() as session:
+            row = session.get_one(Project, project)
+            row.synced_at = NOW
+            follow_interface(row, interface)
+        with pool.read() as session:
+            assert (session.get_one(Project, project).synced_at is not None) == looked
+
+
 def test_changes_of_a_config_are_said_in_words() -> None:
     renamed = Control("polygon", "before_mask", "before", "scan_before", ("Tumour", "Edema"))
     said = list(describe_changes(TWO, Interface((renamed,))))

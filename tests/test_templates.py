@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskloop_learner.prompts.template import MissingSlot, TemplateError, as_text, digest, parse_template, tidy
+from maskloop_learner.prompts.template import (
+    MissingSlot,
+    TemplateError,
+    as_text,
+    digest,
+    literal,
+    parse_template,
+    tidy,
+)
 
 WORDS = st.from_regex(r"[a-z]{1,8}( [a-z]{1,8})?", fullmatch=True)
 SLOTS = ("finding", "size", "shape", "site", "organ")
@@ -200,3 +208,10 @@ def test_values_as_words(value: object, text: str) -> None:
 def test_a_template_has_a_short_name() -> None:
     """The same on every machine: it is kept with predictions."""
     assert digest("tumor in a breast ultrasound") == "fa1400ff"
+
+
+@given(st.text(alphabet="ab [](){}|,.", min_size=1).filter(lambda text: bool(text.strip())))
+def test_any_text_can_be_asked_as_it_is(text: str) -> None:
+    template = parse_template(literal(text))
+    assert template.fixed
+    assert template.render({}) == tidy(text)

@@ -166,6 +166,7 @@ def test_a_request_of_nonsense_is_no_error(pool: Pool, project: int, web: httpx.
         {"result": None},
         {"result": [3, None, {}]},
         {"result": [{"from_name": "prompt"}]},
+        {"result": [{"from_name": ["prompt"]}]},
     ]
     contexts += [{"result": [text_region() | {"value": value}]} for value in values]
     for context in contexts:
@@ -209,6 +210,33 @@ def test_the_prompt_of_a_submitted_annotation_is_kept_with_the_label(pool: Pool,
     assert (asked[5]["Tumor"]["text"], asked[5]["Tumor"]["plain"]) == ("cyst in the upper left corner", "tumor")
 
 
+def test_an_annotation_that_is_read_again_does_not_bring_old_words_back(pool: Pool, project: int) -> None:
+    """One that cannot be learnt from is read at every full look, also after somebody has typed other words."""
+    number = add_task(pool, project, 5)
+    broken = {"type": "brushlabels", "from_name": "tag", "to_name": "image", "original_width": 1}
+    body = Annotation(
+        id=31,
+        task=5,
+        result=[broken, text_region("old words")],
+        author=None,
+        cancelled=False,
+        ground_truth=False,
+        lead_time=1.0,
+        parent_prediction=None,
+        created_at=NOW,
+        updated_at=NOW,
+    )
+    with pool.read() as session:
+        row, task = session.get_one(Project, project), session.get_one(Task, number)
+        image = session.get_one(Image, task.image_digest)
+    assert take_annotation(pool, row, task, image, body, authors={})
+    assert task_of(pool, 5).typed_prompts == {"Tumor": "old words"}
+    with pool.write() as session:
+        session.get_one(Task, number).typed_prompts = {"Tumor": "new words"}
+    assert not take_annotation(pool, row, task, image, body, authors={})
+    assert task_of(pool, 5).typed_prompts == {"Tumor": "new words"}
+
+
 def test_words_for_several_labels_are_shared_out() -> None:
     """A line that begins with a label is that label's."""
     tags = interface("Tumor", "Cyst")
@@ -230,3 +258,8 @@ def test_typing_does_not_change_what_other_images_are_asked(
         row = session.get_one(Project, project)
         task = session.get_one(Task, task_of(pool, 5).id)
         assert not set_prompts(session, row, task), "the typed words stay"
+
+
+def test_what_no_database_takes_is_left_out_of_words() -> None:
+    found = find_typed([text_region("a \ud800 cyst\0 here")], interface("Tumor"))
+    assert found == {"Tumor": "a ? cyst here"}

@@ -15,6 +15,7 @@ from maskloop_backend.fetch import FetchError, fetch_image
 from maskloop_learner.pool.images import ImageError, ImageInfo, probe_image
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.prompting import set_prompts
+from maskloop_learner.pool.pushes import mark_stale
 from maskloop_learner.pool.queries import Question
 from maskloop_learner.pool.schema import Image, Project, Task, utcnow
 from maskloop_learner.settings import Settings
@@ -81,6 +82,8 @@ def _mark_ready(pool: Pool, wanted: Wanted, url: str, digest: str, info: ImageIn
                 session.flush()
             task = session.scalar(_find(wanted)) or _new(session, wanted, url)
             if task.url in ("", url):  # else sync has learnt of another image meanwhile
+                if task.state == "failed":
+                    mark_stale(session, task, "part")  # its other images were pushed without it
                 task.state, task.error, task.retry_at, task.image_digest = "ready", None, None, digest
             session.add(task)
             return task.prompt_digest

@@ -13,6 +13,7 @@ from maskloop_learner.pool.events import record
 from maskloop_learner.pool.masks import encode_mask
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.prompting import as_json, ask, set_prompts
+from maskloop_learner.pool.pushes import mark_stale
 from maskloop_learner.pool.schema import Image, Label, Project, Task, utcnow
 from maskloop_learner.prompts.typed import split_typed
 
@@ -46,7 +47,8 @@ def take_annotation(
 
     One that cannot be learnt from (no image, a region of another size, broken RLE) is kept with the reason.
     """
-    interface = Interface.from_json(project.control).on(task.part)
+    served = Interface.from_json(project.control)
+    interface = served.on(task.part)
     masks, error = _read_masks(pool, interface, image, task, body)
     typed = find_typed(body.result, interface)
     row = Label(
@@ -62,7 +64,6 @@ def take_annotation(
         ls_updated_at=body.updated_at,
     )
     with pool.write() as session:
-        row.prompts = _note_typed(session, project, task, typed)
         before = _newest(session, task.id, row.ls_annotation_id)
         if before is not None:
             # Label Studio blanks the parent when the prediction is deleted: what the annotator saw stays known.
@@ -71,6 +72,10 @@ def take_annotation(
             if before.current and _same(before, row):
                 return False
             before.current, row.version = False, before.version + 1
+        if _came_later(session, served, task, row):
+            row.known = sorted(row.masks)
+        # Not of one that is read again: somebody may have typed other words since.
+        row.prompts = _note_typed(session, project, task, typed)
         session.add(row)
         session.flush()
         record(
@@ -116,6 +121,25 @@ def _newest(session: Session, task_id: int, ls_annotation_id: int) -> Label | No
     return session.scalar(statement.order_by(Label.version.desc()).limit(1))
 
 
+def _came_later(session: Session, served: Interface, task: Task, row: Label) -> bool:
+    """Whether the image joined its task after the annotation was taken of another: its annotator never saw it."""
+    statement = (
+        select(Label.id)
+        .join(Task, Task.id == Label.task_id)
+        .where(
+            Task.project_id == task.project_id,
+            Task.ls_id == task.ls_id,
+            Task.id != task.id,
+            Task.part.in_(served.data_keys),
+            Label.ls_annotation_id == row.ls_annotation_id,
+            Label.ls_updated_at == row.ls_updated_at,
+            Label.created_at < task.created_at,
+            ~Label.deleted,
+        )
+    )
+    return session.scalar(statement.limit(1)) is not None
+
+
 def _same(before: Label, after: Label) -> bool:
     return (before.ls_updated_at, before.cancelled, before.masks, before.error) == (
         after.ls_updated_at,
@@ -133,7 +157,8 @@ def find_typed(result: Iterable[Mapping[str, Any]], interface: Interface) -> dic
     found: dict[str, str] = {}
     tags = {tag.from_name: tag for tag in interface.prompt_tags}
     for region in result:
-        tag = tags.get(region.get("from_name", "")) if isinstance(region, Mapping) else None
+        name = region.get("from_name") if isinstance(region, Mapping) else None
+        tag = tags.get(name) if isinstance(name, str) else None
         value = region.get("value") if tag else None
         texts = value.get("text") if isinstance(value, Mapping) else None
         for text in texts if isinstance(texts, list) else [texts]:
@@ -147,7 +172,8 @@ def _note_typed(session: Session, project: Project, task: Task, typed: Mapping[s
     row = session.get_one(Task, task.id)
     if typed and dict(row.typed_prompts or {}) != {**(row.typed_prompts or {}), **typed}:
         row.typed_prompts = {**(row.typed_prompts or {}), **typed}
-        set_prompts(session, project, row)
+        if set_prompts(session, project, row):
+            mark_stale(session, row, "typed")
     return as_json(ask(project, row))
 
 

@@ -43,6 +43,8 @@ def follow_interface(project: Project, interface: Interface) -> None:
     # Regions are drawn with other tags from now on: predictions are pushed anew, as another version.
     revision += bool(before.controls) and before.controls != interface.controls
     project.control = control | ({"revision": revision} if revision else {})
+    if interface != before:
+        project.synced_at = None  # all tasks are looked at again: they may hold images of new tags
 
 
 def follow_config(pool: Pool, client: LabelStudio, project: Project) -> bool:
@@ -63,7 +65,6 @@ def follow_config(pool: Pool, client: LabelStudio, project: Project) -> bool:
             return False
         follow_interface(kept, interface)
         kept.prompts = add_labels(kept.prompts, interface.labels)
-        kept.synced_at = None  # all tasks are looked at again: they may hold images of new tags
         record(session, "config.changed", project_id=project.id, data={"changes": changes})
     for change in changes:
         log.info("project %d: %s", project.ls_id, change)

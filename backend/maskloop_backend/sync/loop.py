@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
@@ -26,6 +27,7 @@ from maskloop_backend.sync.retention import drop_old_predictions
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project, utcnow
+from maskloop_learner.prompts.template import TemplateError
 from maskloop_learner.settings import Settings
 from maskloop_queue import janitor
 from maskloop_queue.connection import connect
@@ -103,7 +105,7 @@ class Sync:
         try:
             look = time.monotonic() >= self._look_at.get(project.id, 0.0)
             busy = self._exchange(project, look=look) or (woken and not look)
-        except (LabelStudioError, TokenError) as error:
+        except (LabelStudioError, TokenError, TemplateError) as error:
             self._look_at[project.id] = time.monotonic() + min(RETRY_AFTER, self.settings.sync_interval)
             self._note_error(project, str(error))
         except OperationalError as error:
@@ -141,8 +143,9 @@ class Sync:
             self._look_at[project.id] = time.monotonic() + self.settings.sync_interval
             if pulled.tasks or pulled.labels or pulled.deleted:
                 log.info("project %d: %s", project.ls_id, pulled)
-            if pulled.replaced:
-                pusher.withdraw(project.id, pulled.replaced)
+            open_for = timedelta(hours=self.settings.retention_hours)
+            if not pusher.withdraw(project.id, version, open_for=open_for):
+                self._look_at[project.id] = time.monotonic()
             if full and version:
                 pusher.recheck(project.id, version)
         # A person may be waiting for what is pushed next, so images and predictions take turns.

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 
 from sqlalchemy import or_, select, update
@@ -14,6 +14,7 @@ from maskloop_backend.sync.annotations import current_labels, drop_annotations, 
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.prompting import parts_of, set_prompts
+from maskloop_learner.pool.pushes import mark_stale
 from maskloop_learner.pool.schema import Image, Project, Push, Task, utcnow
 from maskloop_learner.settings import Settings
 
@@ -34,8 +35,6 @@ class Pulled:
     tasks: int = 0
     labels: int = 0
     deleted: int = 0
-    replaced: list[int] = field(default_factory=list)
-    """Pool ids of tasks that show another image than before."""
 
 
 class Puller:
@@ -148,12 +147,10 @@ class Puller:
             for head in heads:
                 pulled.tasks += not any((head.id, key) in known for key in keys)
                 for key in keys:
-                    self._take_part(session, row, head, key, known.get((head.id, key)), pulled)
+                    self._take_part(session, row, head, key, known.get((head.id, key)))
 
     @staticmethod
-    def _take_part(
-        session: Session, project: Project, head: TaskRow, key: str, task: Task | None, pulled: Pulled
-    ) -> None:
+    def _take_part(session: Session, project: Project, head: TaskRow, key: str, task: Task | None) -> None:
         address = head.data.get(key)
         url = address if isinstance(address, str) else ""
         if task is None:
@@ -162,12 +159,12 @@ class Puller:
         elif task.url != url:
             task.url, task.state, task.error, task.attempts = url, "new", None, 0
             task.image_digest = None
-            pulled.replaced.append(task.id)
+            mark_stale(session, task, "image")
         task.data, task.ls_updated_at, task.deleted_at = head.data, head.updated_at, None
         before = task.prompt_digest
         # What was predicted with other prompts is not what the image is asked now.
         if set_prompts(session, project, task) and before is not None and task.id is not None:
-            pulled.replaced.append(task.id)
+            mark_stale(session, task, "prompts")
 
     def _drop_tasks(self, project: Project, seen: set[int]) -> int:
         with self.pool.write() as session:

@@ -5,9 +5,10 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from maskloop_backend.labelstudio.client import LabelStudio
@@ -17,7 +18,7 @@ from maskloop_backend.sync.retention import drop_empty_replies
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import answers, drawn, scores_of, servable
-from maskloop_learner.pool.schema import Prediction, Project, Push, Score, Task, utcnow
+from maskloop_learner.pool.schema import Label, Prediction, Project, Push, Score, Task, utcnow
 from maskloop_learner.pool.store import StoreError
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,9 @@ class Pusher:
                 if (push := session.get(Push, key)) is None:
                     session.add(Push(**key, task_id=ids[ls_id], version_id=version, score=score))
                 else:
+                    if push.gone_at is not None or push.version_id != version:
+                        # Label Studio on SQLite may give the number of one that was deleted to the next.
+                        push.version_id, push.score, push.stale, push.stale_at = version, score, "", None
                     push.gone_at, push.task_id = None, ids[ls_id]
         return set(found)
 
@@ -132,17 +136,42 @@ class Pusher:
             log.info("project %d: Label Studio serves %s (%d predictions)", project.ls_id, version, held)
         return True
 
-    def withdraw(self, project_id: int, task_ids: Sequence[int]) -> None:
-        """Take back the predictions of tasks that show another image now."""
+    def withdraw(self, project_id: int, version: str | None, *, open_for: timedelta) -> bool:
+        """Take back predictions that are stale, for a while; return whether all are gone that may go now.
+
+        Those of a replaced image go at once. Others, of `version` alone, stay until what replaces them is predicted,
+        while somebody has the task open (Submit would fail), and once it is labelled. `open_for` is how long a tab may
+        hold a task in which a prompt was typed.
+        """
+        anyone = aliased(Task)
+        labelled = exists().where(
+            *_same_task(anyone, project_id), Label.task_id == anyone.id, Label.current, ~Label.cancelled
+        )
+        left = or_(Push.stale != "typed", Push.stale_at < utcnow() - open_for)
+        ready = Push.version_id == version, left, ~_unfinished(project_id, version or ""), ~labelled
+        statement = (
+            select(Push, Task.ls_id)
+            .join(Task, Task.id == Push.task_id)
+            .where(Push.project_id == project_id, Push.gone_at.is_(None), Push.stale != "")
+            .where(or_(Push.stale == "image", and_(*ready)))
+            .order_by(Push.stale != "image", Push.ls_prediction_id)
+        )
         with self.pool.read() as session:
-            theirs = select(Task.ls_id).where(Task.id.in_(list(task_ids)))
-            parts = select(Task.id).where(Task.project_id == project_id, Task.ls_id.in_(theirs))
-            statement = select(Push).where(Push.task_id.in_(parts), Push.gone_at.is_(None))
-            ids = [push.ls_prediction_id for push in session.scalars(statement)]
-        self.client.delete_predictions(ids)
-        with self.pool.write() as session:
-            for prediction_id in ids:
-                session.get_one(Push, (prediction_id, project_id)).gone_at = utcnow()
+            due = [(push, ls_id) for push, ls_id in session.execute(statement)]
+            ls_project = session.get_one(Project, project_id).ls_id
+        busy = self.client.busy_tasks(ls_project) if any(push.stale != "image" for push, _ in due) else set()
+        end = time.monotonic() + SECONDS_AT_ONCE
+        for push, ls_id in due:
+            if push.stale != "image" and ls_id in busy:
+                continue
+            if time.monotonic() > end:
+                return False
+            self.beat()
+            self.client.delete_predictions([push.ls_prediction_id])
+            with self.pool.write() as session:
+                row = session.get_one(Push, (push.ls_prediction_id, project_id))
+                row.gone_at, row.stale, row.stale_at = utcnow(), "", None
+        return True
 
     def _note_deleted(self, project: Project, ls_ids: Collection[int]) -> None:
         log.info("project %d: tasks %s were deleted meanwhile", project.ls_id, sorted(ls_ids))
@@ -153,19 +182,13 @@ class Pusher:
 
     def _ready(self, project_id: int, version: str) -> list[Ready]:
         other = aliased(Task)
-        same = other.project_id == project_id, other.ls_id == Task.ls_id
-        done = exists().where(*same, Push.task_id == other.id, Push.version_id == version, Push.gone_at.is_(None))
-        answered = exists().where(
-            Prediction.version_id == version,
-            Prediction.image_digest == other.image_digest,
-            Prediction.prompt_digest == other.prompt_digest,
-        )
-        # An image that cannot be read holds its task's other images up no longer than it is new.
-        unfinished = exists().where(*same, other.deleted_at.is_(None), other.state != "failed", ~answered)
+        held = Push.task_id == other.id, Push.version_id == version, Push.gone_at.is_(None)
+        done = exists().where(*_same_task(other, project_id), *held)
         statement = (
             select(Task.ls_id)
             .join(Prediction, answers(Prediction, version))
-            .where(*servable(project_id), Prediction.uncertainty.is_not(None), ~done, ~drawn(), ~unfinished)
+            .where(*servable(project_id), Prediction.uncertainty.is_not(None), ~done, ~drawn())
+            .where(~_unfinished(project_id, version))
             .group_by(Task.ls_id)
             .order_by(func.max(Prediction.uncertainty).desc(), Task.ls_id)
             .limit(TASKS_AT_ONCE)
@@ -209,6 +232,26 @@ class Pusher:
             ids = [prediction.id for _, prediction in item.parts]
             session.execute(delete(Score).where(Score.prediction_id.in_(ids)))
             session.execute(delete(Prediction).where(Prediction.id.in_(ids)))
+
+
+def _same_task(other: type[Task], project_id: int) -> tuple[ColumnElement[bool], ...]:
+    """Conditions on another row of `Task`: an image of the same task in Label Studio."""
+    return other.project_id == project_id, other.ls_id == Task.ls_id
+
+
+def _unfinished(project_id: int, version: str) -> ColumnElement[bool]:
+    """Condition on a task: one of its images is not predicted yet as it is asked now.
+
+    An image that cannot be read holds its task's other images up no longer than it is new.
+    """
+    other = aliased(Task)
+    answered = exists().where(
+        Prediction.version_id == version,
+        Prediction.image_digest == other.image_digest,
+        Prediction.prompt_digest == other.prompt_digest,
+    )
+    there = other.deleted_at.is_(None), other.state != "failed", ~answered
+    return exists().where(*_same_task(other, project_id), *there)
 
 
 def _forget_missing(session: Session, project_id: int, version: str, tasks: dict[int, int], there: set[int]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 
 from sqlalchemy import exists, select
+from sqlalchemy.orm import aliased
 
 from maskloop_backend.labelstudio.client import LabelStudio, PredictionCount
 from maskloop_backend.results import UNANSWERED, UNTRAINED
@@ -31,7 +32,14 @@ def drop_old_predictions(pool: Pool, client: LabelStudio, project_id: int, setti
         project = session.get_one(Project, project_id)
         if project.switched_at is None or utcnow() - project.switched_at < timedelta(hours=settings.retention_hours):
             return 0
-        parent = exists().where(Label.task_id == Push.task_id, Label.parent_prediction == Push.ls_prediction_id)
+        part = aliased(Task)
+        parent = exists().where(
+            # A label of any of the task's images: the first may have left the label config.
+            part.project_id == Task.project_id,
+            part.ls_id == Task.ls_id,
+            Label.task_id == part.id,
+            Label.parent_prediction == Push.ls_prediction_id,
+        )
         statement = (
             select(Push, Task.ls_id)
             .join(Task, Task.id == Push.task_id)

@@ -12,6 +12,7 @@ from maskloop_backend.web.asked import Asked
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.prompting import set_prompts
+from maskloop_learner.pool.pushes import mark_stale
 from maskloop_learner.pool.queries import Question
 from maskloop_learner.pool.schema import Project, Task
 
@@ -39,7 +40,8 @@ def note_typed(pool: Pool, served: Served, item: Asked, context: Iterable[Mappin
                 view.reason = view.reason or "its image is not in the pool yet"
                 continue
             task.typed_prompts = {**(task.typed_prompts or {}), **parts[view.part]}
-            set_prompts(session, project, task)
+            if set_prompts(session, project, task):
+                mark_stale(session, task, "typed")
             if view.question is not None:
                 view.question = Question(view.question.image, task.prompt_digest)
             data = {"part": view.part, "prompts": parts[view.part]}

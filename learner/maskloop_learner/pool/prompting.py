@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.schema import Project, PromptSet, Task
 from maskloop_learner.prompts.rules import ALL, Prompt, default_prompts, resolve_prompts
+from maskloop_learner.prompts.template import literal
 
 DIGEST_CHARS = 16
 
@@ -29,7 +30,7 @@ def parts_of(project: Project) -> list[str]:
 
 def add_labels(templates: Mapping[str, str], labels: Iterable[str]) -> dict[str, str]:
     """The templates with the label's own name for every label that has none, unless there is one for all labels."""
-    names = {} if ALL in templates else {label: label.lower() for label in labels}
+    names = {} if ALL in templates else {label: literal(label.lower()) for label in labels}
     return {**names, **templates}
 
 

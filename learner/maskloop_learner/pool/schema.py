@@ -305,6 +305,9 @@ class Push(Base):
     """The serving score in Label Studio: 1 - uncertainty."""
     gone_at: Mapped[datetime | None]
     """When it was deleted in Label Studio; the row stays, labels may name it as their parent."""
+    stale: Mapped[str] = mapped_column(String(10), default="")
+    """Why it is to be made anew, see `pushes.Why`; "" while it says what the pool says."""
+    stale_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 

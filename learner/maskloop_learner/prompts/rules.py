@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from maskloop_learner.prompts.location import find_location
-from maskloop_learner.prompts.template import MissingSlot, Template, as_text, digest, parse_template
+from maskloop_learner.prompts.template import MissingSlot, Template, as_text, digest, literal, parse_template
 from maskloop_learner.prompts.typed import split_typed
 
 Source = Literal["template", "field", "sheet", "annotator", "default"]
@@ -127,7 +127,7 @@ def template_of(label: str, templates: Mapping[str, str]) -> Template | None:
 def _from_template(label: str, templates: Mapping[str, str], data: Mapping[str, object]) -> Prompt:
     name = label.lower()
     template = template_of(label, templates)
-    if template is None or template.source == name:
+    if template is None or template.source in (name, literal(name)):
         return Prompt(name, "default", plain=name)
     fields = _fields(template, label, data)
     try:

@@ -91,6 +91,11 @@ def parse_template(text: str) -> Template:
     return Template(text, parts)
 
 
+def literal(text: str) -> str:
+    """The template that says just this text."""
+    return re.sub(r"([][{}])", r"\1\1", text)
+
+
 def digest(text: str) -> str:
     """8 hex digits that name a template's text: its provenance is `template@` and these."""
     return hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -102,7 +107,8 @@ def as_text(value: object) -> str:
     Empty for all else: None, true, false, objects, and numbers that are not finite.
     """
     if isinstance(value, str):
-        return " ".join(value.split())
+        # Halves of surrogate pairs, which JSON can carry, and zeros: databases and tokenizers refuse them.
+        return " ".join(value.encode("utf-8", "replace").decode().replace("\0", " ").split())
     if isinstance(value, bool):
         return ""
     if isinstance(value, int):
