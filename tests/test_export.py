@@ -243,3 +243,21 @@ def test_memory_is_bounded(command: Command, pool: Pool, tmp_path: Path) -> None
     assert code == 0
     assert peak < 20e6
     shutil.rmtree(tmp_path / "out")
+
+
+@pytest.mark.parametrize("form", ["pairs", "huggingface"])
+def test_a_label_that_nobody_looked_for_is_not_exported_as_absent(
+    command: Command, pool: Pool, tmp_path: Path, form: str
+) -> None:
+    """It was added to the label config after the image was labelled: an empty mask would be a false example."""
+    project = add_project(pool, labels=("Liver", "Tumor"))
+    row = annotate(pool, add_image(pool, project, 11, name="a.png"), {"Liver": blob(1)})
+    with pool.write() as session:
+        session.get_one(Label, row).known = ["Liver"]
+    annotate(pool, add_image(pool, project, 12, name="b.png"), {"Liver": blob(2)})
+    out = tmp_path / "out"
+    assert command("export", str(out), "--format", form)[0] == 0
+    assert [path.name for path in out.rglob("Tumor/*.png")] == ["b.png"]
+    assert sorted(path.name for path in out.rglob("Liver/*.png")) == ["a.png", "b.png"]
+    items = json.loads((out / "manifest.json").read_text())["items"]
+    assert [item["known"] for item in items] == [["Liver"], None]

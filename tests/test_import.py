@@ -18,9 +18,11 @@ from pool_fixture import add_project
 from pycocotools import mask as coco
 from transfer_fixture import SIZE, blob, drawn, interface, noise, png, read_all, save, source_of
 
+from maskloop_backend.labelstudio.controls import Control, Interface
 from maskloop_backend.transfer import Refused, TransferError, WrongCall
 from maskloop_backend.transfer.choosing import Request, recognise
 from maskloop_backend.transfer.coco_masks import decode_segmentation, encode_segmentation
+from maskloop_backend.transfer.drawing import draw
 from maskloop_backend.transfer.labels import Naming, read_naming
 from maskloop_backend.transfer.lists import read_fields
 from maskloop_backend.transfer.names import FileNames, find_label, label_folders, plain_name, safe_name, upload_name
@@ -504,3 +506,13 @@ def test_an_import_without_a_token_is_one_line(command: Command, tmp_path: Path)
     code, _, said = command("import", str(tmp_path))
     assert code == 1
     assert "maskloop connect" in said
+
+
+def test_a_label_that_polygons_would_change_is_refused_and_a_prediction_is_cleaned() -> None:
+    """What a person drew is never cleaned without a word."""
+    mask = np.random.default_rng(0).random((200, 200)) < 0.4
+    polygons = Interface((Control("polygon", "mask", "image", "image", ("Liver",)),))
+    with pytest.raises(Refused, match="'Liver' has too many outlines for polygons; draw it with BrushLabels"):
+        draw({"Liver": mask}, polygons, prefix="x", by_hand=True)
+    assert draw({"Liver": mask}, polygons, prefix="x", by_hand=False)
+    assert len(draw({"Liver": mask}, interface(), prefix="x", by_hand=True)) == 1

@@ -1,6 +1,7 @@
 """Masks as polygons: simplified with a stated tolerance, holes kept, and filled as Label Studio's page fills them."""
 
 import math
+import time
 
 import numpy as np
 import pytest
@@ -13,7 +14,14 @@ from scipy import ndimage
 from maskloop_backend.masks.filling import fill_polygon
 from maskloop_backend.masks.keyholes import cut_keyholes
 from maskloop_backend.masks.outlines import trace_outlines
-from maskloop_backend.masks.polygons import LARGEST_CHANGE, PolygonError, decode_polygon, encode_polygons
+from maskloop_backend.masks.polygons import (
+    LARGEST_CHANGE,
+    MOST_OUTLINES,
+    PolygonError,
+    decode_polygon,
+    encode_polygons,
+    is_noise,
+)
 from maskloop_learner.pool.masks import Mask
 
 
@@ -90,6 +98,42 @@ def test_keyholes_keep_the_area_and_cross_nothing(mask: Mask) -> None:
         )
         # every cut is there and back, so what is left between the lines is the part and its holes
         assert shapely.make_valid(whole, method="linework").symmetric_difference(part).area == pytest.approx(0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.6, 0.9])
+def test_pure_noise_takes_seconds_and_gives_few_polygons(share: float) -> None:
+    """What a model may draw before it has learnt anything must not hold up the other images."""
+    noise = np.random.default_rng(0).random((512, 512)) < share
+    begin = time.process_time()
+    rings = encode_polygons(noise)
+    assert time.process_time() - begin < 20
+    assert is_noise(noise)
+    assert 0 < len(rings) <= MOST_OUTLINES
+    assert sum(map(len, rings)) < 100_000
+
+
+def test_a_thousand_cells_are_no_noise() -> None:
+    rows, columns = np.mgrid[:640, :640] % 20 - 10
+    cells = np.hypot(rows, columns) < 6
+    cells[:, 639] = cells[:20, :] = cells[:40, :] = False
+    assert not is_noise(cells)
+    assert len(encode_polygons(cells)) == ndimage.label(cells)[1] > 900
+
+
+def test_of_too_many_outlines_the_largest_are_drawn_and_the_smallest_holes_filled() -> None:
+    """A block with a large hole and small ones, and specks."""
+    mask = np.zeros((400, 400), dtype=bool)
+    mask[::4, ::4] = True
+    mask[90:310, 90:310] = False
+    specks = mask.copy()
+    mask[100:300, 100:300] = True
+    mask[104:296:4, 104:296:4] = False
+    mask[150:200, 150:200] = False
+    drawn = back(encode_polygons(mask), mask.shape)
+    assert not drawn[150:200, 150:200].any()
+    assert drawn[100:300, 100:300].sum() >= 200 * 200 - 50 * 50 - MOST_OUTLINES
+    assert overlap(drawn[100:300, 100:300], mask[100:300, 100:300]) > 0.92
+    assert 0 < (drawn & specks).sum() < specks.sum()
 
 
 def test_points_are_percent_of_the_image_and_deterministic() -> None:

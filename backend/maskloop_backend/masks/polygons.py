@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from maskloop_backend.masks.filling import FillError, fill_polygon
 from maskloop_backend.masks.keyholes import cut_keyholes
-from maskloop_backend.masks.outlines import trace_outlines
+from maskloop_backend.masks.outlines import find_outlines
 from maskloop_learner.pool.masks import Mask
 
 TOLERANCE = 0.75
@@ -20,6 +20,12 @@ FINEST = 0.05
 """A tolerance below this many pixels saves no points worth having; the outline is then kept as traced."""
 DECIMALS = 4
 """Of a percentage: a hundredth of a pixel in an image of 10,000."""
+MOST_OUTLINES = 1000
+"""Of one mask, holes among them. More are noise, which would hold up everybody else for minutes."""
+MOST_POINTS = 100_000
+"""Of all traced outlines together; more are smoothed."""
+SMOOTHINGS = 12
+"""How often at most."""
 OUTSIDE = 50.0
 """How far a point may lie outside the image, in percent; one further off was written in another unit."""
 
@@ -35,9 +41,26 @@ def encode_polygons(mask: Mask, *, tolerance: float = TOLERANCE) -> list[list[li
     is simplified after Douglas and Peucker without losing a hole or crossing itself, by at most `tolerance` pixels;
     it is read back, and simplified less where more than LARGEST_CHANGE of its pixels changed. 0 keeps every point
     and gives the mask back to the pixel.
+
+    Only noise is changed more: where is_noise, each pixel first becomes what most of its neighbours are, until
+    outlines have at most MOST_POINTS, and those with the largest areas are drawn, at most MOST_OUTLINES.
     """
     size = np.array([mask.shape[1], mask.shape[0]])
-    return [_encode_part(part, size, tolerance) for part in trace_outlines(mask)]
+    outlines = find_outlines(mask)
+    for number in range(SMOOTHINGS):
+        if outlines is None or len(outlines.points) <= MOST_POINTS:
+            break
+        mask = _smooth(mask)
+        if number % 3 == 2:  # to trace takes longer than to smooth
+            outlines = find_outlines(mask)
+    parts = [] if outlines is None else outlines.polygons(rings=MOST_OUTLINES, points=MOST_POINTS)
+    return [_encode_part(part, size, tolerance) for part in parts]
+
+
+def is_noise(mask: Mask) -> bool:
+    """Whether a mask, bool H x W, has too many outlines, or too long ones, to be drawn as polygons as it is."""
+    outlines = find_outlines(mask)
+    return outlines is not None and (outlines.count > MOST_OUTLINES or len(outlines.points) > MOST_POINTS)
 
 
 def decode_polygon(points: Any, *, width: int, height: int) -> Mask:
@@ -78,6 +101,13 @@ def _encode_part(part: shapely.Polygon, size: NDArray[np.int64], tolerance: floa
         if np.count_nonzero(fill(simple) != wanted) <= LARGEST_CHANGE * np.count_nonzero(wanted):
             return _as_lists(simple)
     return _as_lists(traced)
+
+
+def _smooth(mask: Mask) -> Mask:
+    """Each pixel as most of the nine around it; outside of the image is as its border."""
+    padded = np.pad(mask, 1, mode="edge").astype(np.uint8)
+    rows = padded[:-2] + padded[1:-1] + padded[2:]
+    return np.asarray(rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:] > 4)
 
 
 def _tolerances(largest: float) -> Iterator[float]:

@@ -6,13 +6,22 @@ from typing import Any
 from maskloop_backend.labelstudio.config import read_interface
 from maskloop_backend.labelstudio.controls import Interface
 from maskloop_backend.masks import regions
+from maskloop_backend.masks.polygons import is_noise
+from maskloop_backend.transfer import Refused
 from maskloop_learner.pool.masks import Mask
 
 __all__ = ["draw", "read_interface", "undraw"]
 
 
 def draw(masks: Mapping[str, Mask], interface: Interface, *, prefix: str, by_hand: bool) -> list[dict[str, Any]]:
-    """Regions of masks (label -> bool H x W at the image's size); `by_hand`: as an annotator's, not a prediction's."""
+    """Regions of masks (label -> bool H x W at the image's size); `by_hand`: as an annotator's, not a prediction's.
+
+    Raises Refused for masks by hand that polygons would change: of a label, every pixel was meant.
+    """
+    for label in masks if by_hand else ():
+        kind = next((control.kind for control in interface.controls if label in control.labels), None)
+        if kind == "polygon" and is_noise(masks[label]):
+            raise Refused(f"the mask of {label!r} has too many outlines for polygons; draw it with BrushLabels")
     drawn = regions.to_regions(masks, controls=interface.controls, region_prefix=prefix)
     return [{**region, "origin": "manual"} for region in drawn] if by_hand else drawn
 

@@ -94,6 +94,7 @@ def describe(row: Row, file: str, masks: Mapping[str, str] | None, folder: Folde
         "height": row.height,
         "split": row.split,
         "labels": list(row.masks),
+        "known": None if row.known is None else list(row.known),
         "task": row.task,
         "annotation": row.annotation,
         "version": row.version,

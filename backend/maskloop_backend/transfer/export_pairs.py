@@ -8,7 +8,7 @@ from maskloop_backend.transfer.labelled import Labelled
 
 
 def write_pairs(folder: Folder, labelled: Labelled, labels: Sequence[int], on_row: Callable[[], None]) -> Left:
-    """Every image with a mask of 0 and 255 for each label of the project, empty where nothing was drawn."""
+    """Every image with a mask of 0 and 255 for each label that was looked for, empty where nothing was drawn."""
     left, files = Left(), Files(folder, labelled.facts.labels, images="images", masks="masks")
     with Spool() as items:
         for row, data, masks in load_rows(labelled, labels, left, on_row):

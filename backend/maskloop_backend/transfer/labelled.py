@@ -33,6 +33,8 @@ class Row:
     format: str
     masks: Mapping[str, str]
     """Label -> digest."""
+    known: tuple[str, ...] | None
+    """Labels that the annotator could draw; nothing is known of others. None: all."""
     split: str
     """train or validation."""
     task: int
@@ -111,11 +113,13 @@ class Labelled:
         return self.pool.store.get("images", row.image)
 
     def masks(self, row: Row) -> Iterator[tuple[str, Mask]]:
-        """Every label of the project with its mask, empty where nothing was drawn."""
+        """Every label that was looked for with its mask, empty where nothing was drawn."""
         import numpy as np
 
         for label in self.facts.labels:
             digest = row.masks.get(label)
+            if digest is None and row.known is not None and label not in row.known:
+                continue  # an empty mask would say that the label is not in the image
             if digest is None:
                 yield label, np.zeros((row.height, row.width), dtype=np.bool_)
             else:
@@ -142,6 +146,7 @@ class Labelled:
             height=image.height,
             format=image.format,
             masks=label.masks,
+            known=None if label.known is None else tuple(label.known),
             split="validation" if image.digest in self._validation else "train",
             task=task.ls_id,
             annotation=label.ls_annotation_id,
