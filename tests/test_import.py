@@ -22,17 +22,22 @@ from pycocotools import mask as coco
 from transfer_fixture import LIMITS, SIZE, blob, drawn, interface, noise, png, read_all, save, source_of
 
 from maskloop_backend.cli import main
+from maskloop_backend.labelstudio.client import LabelStudio
 from maskloop_backend.labelstudio.controls import Control, Interface
 from maskloop_backend.transfer import Refused, TransferError, WrongCall
 from maskloop_backend.transfer.choosing import Request, recognise
 from maskloop_backend.transfer.coco_masks import decode_segmentation, encode_segmentation
 from maskloop_backend.transfer.converting import Options, read_options
 from maskloop_backend.transfer.drawing import draw
+from maskloop_backend.transfer.journal import Journal
+from maskloop_backend.transfer.known import Known
 from maskloop_backend.transfer.labels import Naming, read_naming
 from maskloop_backend.transfer.lists import read_fields
 from maskloop_backend.transfer.names import FileNames, find_label, label_folders, plain_name, safe_name, upload_name
 from maskloop_backend.transfer.pictures import is_shown, open_pictures
 from maskloop_backend.transfer.rasters import read_mask, read_values
+from maskloop_backend.transfer.sources import Entry, Source
+from maskloop_backend.transfer.uploads import Importer, Target
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.settings import get_settings
 
@@ -619,7 +624,7 @@ def test_a_mask_file_that_unpacks_to_a_huge_picture_is_refused_by_its_header(
     """A PNG of a few kilobytes may hold gigabytes."""
     monkeypatch.setenv("MASKLOOP_MAX_IMAGE_MEGAPIXELS", "0.01")
     get_settings.cache_clear()
-    with pytest.raises(Refused, match="over the limit of 0.01"):
+    with pytest.raises(Refused, match=r"over the limit of 0\.01"):
         read_mask(png(np.zeros((200, 200), np.uint8)), "bomb.png")
     get_settings.cache_clear()
 
@@ -632,3 +637,20 @@ def test_many_images_of_one_name_are_named_quickly() -> None:
     assert (given[0], given[1], given[-1]) == ("slice.png", "slice_2.png", "slice_10000.png")
     assert len(set(given)) == 10_000
     assert names.take("slice_2.png", "PNG") == "slice_2_2.png"
+
+
+def test_rows_of_fields_without_a_file_are_counted(tmp_path: Path) -> None:
+    """A name that was mistyped would lose its fields without a word."""
+    client = LabelStudio("http://127.0.0.1:9", "token")
+    source = Source("a folder", [Entry("day 2/a.png", tmp_path / "gone.png")])
+    importer = Importer(
+        Target(client, 7, interface(), "image", dry=True),
+        Known(client, 7, interface(), "image"),
+        Journal(tmp_path / "7.json"),
+        LIMITS,
+        Options(),
+        {"a.png": {"site": "A"}, "b.png": {"site": "B"}},
+    )
+    report = importer.run(source, on_entry=lambda: None)
+    assert report.skipped == [("b.png", "is a row of --fields without a file of this name")]
+    assert list(dict(report.refused)) == ["day 2/a.png"]

@@ -63,8 +63,8 @@ def volume_masks(
 
     if not is_volume(image):
         raise Refused(
-            f"{path.name}: is a NIfTI volume, {image.name} is not: how the two lie on each other is not known; give the "
-            "masks as PNG, NAME.png or NAME-1.png, NAME-2.png, ..."
+            f"{path.name}: is a NIfTI volume, {image.name} is not: how the two lie on each other is not known; give "
+            "the masks as PNG, NAME.png or NAME-1.png, NAME-2.png, ..."
         )
     try:
         if label is not None:
