@@ -133,3 +133,12 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(ConvertError, match=r"cut\.tif: the TIFF file is damaged or cut short .*; export it again"):
         convert(path)
+
+
+def test_a_deep_page_among_many_flat_ones_is_shown(tmp_path: Path) -> None:
+    """Percentiles look at 32 pages of a file, which may all be of 8 bits."""
+    flat = Image.fromarray(np.indices((40, 60)).sum(0).astype(np.uint8))
+    pages = convert(save_pages(tmp_path / "mixed.tif", [flat, deep(), *[flat] * 68]))
+    assert len(pages) == 70
+    assert pages[1].origin["shown_by"] == "percentiles"
+    assert pixels_of(pages[1])[39, 59] == 255

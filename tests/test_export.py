@@ -261,3 +261,20 @@ def test_a_label_that_nobody_looked_for_is_not_exported_as_absent(
     assert sorted(path.name for path in out.rglob("Liver/*.png")) == ["a.png", "b.png"]
     items = json.loads((out / "manifest.json").read_text())["items"]
     assert [item["known"] for item in items] == [["Liver"], None]
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(command: Command, project: int, tmp_path: Path) -> None:
+    """A full disk or a file in the way is no traceback."""
+    (tmp_path / "file").write_text("in the way")
+    code, _, said = command("export", str(tmp_path / "file" / "out"))
+    assert code == 1
+    assert "Traceback" not in said
+    assert str(tmp_path / "file") in said.replace("\n", "")
+
+
+def test_a_label_too_long_for_a_folder_is_one_line(command: Command, pool: Pool, tmp_path: Path) -> None:
+    project = add_project(pool, labels=("é" * 100,))
+    annotate(pool, add_image(pool, project, 11, name="a.png"), {})
+    code, _, said = command("export", str(tmp_path / "out"))
+    assert (code, "Traceback" in said, "too long" in said) == (1, False, True), said
+    assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []

@@ -1,8 +1,10 @@
 """Ways in: which masks belong to which image, what is refused and why, without a Label Studio."""
 
 import csv
+import hashlib
 import io
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,24 @@ from hypothesis import strategies as st
 from PIL import Image as Pillow
 from pool_fixture import add_project
 from pycocotools import mask as coco
-from transfer_fixture import SIZE, blob, drawn, interface, noise, png, read_all, save, source_of
+from transfer_fixture import LIMITS, SIZE, blob, drawn, interface, noise, png, read_all, save, source_of
 
+from maskloop_backend.labelstudio.client import LabelStudio
 from maskloop_backend.labelstudio.controls import Control, Interface
 from maskloop_backend.transfer import Refused, TransferError, WrongCall
 from maskloop_backend.transfer.choosing import Request, recognise
 from maskloop_backend.transfer.coco_masks import decode_segmentation, encode_segmentation
+from maskloop_backend.transfer.converting import Options, read_options
 from maskloop_backend.transfer.drawing import draw
+from maskloop_backend.transfer.journal import Journal
+from maskloop_backend.transfer.known import Known
 from maskloop_backend.transfer.labels import Naming, read_naming
 from maskloop_backend.transfer.lists import read_fields
 from maskloop_backend.transfer.names import FileNames, find_label, label_folders, plain_name, safe_name, upload_name
+from maskloop_backend.transfer.pictures import is_shown, open_pictures
 from maskloop_backend.transfer.rasters import read_mask, read_values
+from maskloop_backend.transfer.sources import Entry, Source
+from maskloop_backend.transfer.uploads import Importer, Target
 from maskloop_learner.pool.pool import Pool
 
 SHARED = Path(__file__).parents[2] / "shared"
@@ -516,3 +525,113 @@ def test_a_label_that_polygons_would_change_is_refused_and_a_prediction_is_clean
         draw({"Liver": mask}, polygons, prefix="x", by_hand=True)
     assert draw({"Liver": mask}, polygons, prefix="x", by_hand=False)
     assert len(draw({"Liver": mask}, interface(), prefix="x", by_hand=True)) == 1
+
+
+def test_a_nifti_mask_of_another_kind_of_image_is_refused(tmp_path: Path) -> None:
+    """NIfTI slices are turned to the patient, other pictures are not: the mask would lie wrong without a word."""
+    save(tmp_path / "images/x.png", noise(1, (12, 12)))
+    write_nifti(tmp_path / "masks/x.nii.gz", np.tri(12, dtype=np.uint8)[:, :, None])
+    for naming in (LIVER, read_naming(None, "1=Liver")):
+        read, refused = read_all(source_of(Request(tmp_path, naming=naming)))
+        assert read == {}
+        assert "x.nii.gz: is a NIfTI volume, x.png is not" in refused["x.png"]
+
+
+def test_a_dicom_file_that_begins_like_a_picture_is_not_passed_on_as_it_is(tmp_path: Path) -> None:
+    """Its preamble may hold anything; its bytes hold the patient's name."""
+    path = tmp_path / "x.jpg"
+    path.write_bytes(png(noise(1))[:128].ljust(128, b"\0") + b"DICM" + b"\x10\0\x10\0PN\x04\0Doe ")
+    assert not is_shown(path)
+    assert is_shown(save(tmp_path / "y.png", noise(1)))
+
+
+def test_pictures_can_be_called_after_their_digest(tmp_path: Path) -> None:
+    """Folder and file of a PNG may be a patient's name."""
+    path = save(tmp_path / "Doe, Jane/scan.png", noise(1))
+    (kept,) = open_pictures(path, "Doe, Jane/scan.png", limits=LIMITS, options=Options())
+    assert kept.name == "Doe, Jane/scan.png"
+    (renamed,) = open_pictures(path, "Doe, Jane/scan.png", limits=LIMITS, options=Options(rename="digest"))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (renamed.name, renamed.key) == (f"{digest[:12]}.png", digest)
+    assert "Doe" not in json.dumps(renamed.origin)
+
+
+def test_options_of_the_conversion_are_read_or_refused() -> None:
+    """Every option of docs/files.md can be given in the shell."""
+    plain = {"window": None, "percentiles": None, "axis": "axial", "every": 1, "strip": False}
+
+    def read(**given: Any) -> Options:
+        return read_options(get_settings(), **{**plain, "rename": None, "burned_in": False, **given})
+
+    assert read().percentiles == (0.5, 99.5)
+    made = read(percentiles="0,100", window="40,400", rename="digest", burned_in=True)
+    assert (made.percentiles, made.window, made.rename, made.allow_burned_in) == ((0, 100), (40, 400), "digest", True)
+    for wrong in ({"percentiles": "5"}, {"percentiles": "99,1"}, {"window": "1,2,3"}, {"rename": "patient"}):
+        with pytest.raises(WrongCall, match=next(iter(wrong))):
+            read(**wrong)
+
+
+@pytest.mark.parametrize("number", [[1], 1.0, None])
+def test_coco_categories_with_odd_ids_are_read_or_refused(tmp_path: Path, number: Any) -> None:
+    """JSON holds anything; what is equal means the same category."""
+    save(tmp_path / "images/a.png", noise(1))
+    row = {"id": 1, "image_id": 1, "category_id": number, "segmentation": [[0, 0, 5, 0, 5, 5]]}
+    images = [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "x" * 5000}]
+    document = {"categories": [{"id": number, "name": "Liver"}], "annotations": [row], "images": images}
+    (tmp_path / "instances.json").write_text(json.dumps(document))
+    read, refused = read_all(source_of(Request(tmp_path)))
+    assert list(drawn(read["a.png"][1]) or {}) == ["Liver"]
+    assert list(refused) == ["x" * 5000]
+
+
+def test_a_coco_polygon_with_a_number_beyond_all_floats_is_refused() -> None:
+    """A Python integer has no bound."""
+    with pytest.raises(Refused, match="something else than numbers"):
+        decode_segmentation([[10**400, 0, 5, 0, 5, 5]], width=9, height=9)
+
+
+def test_an_image_folder_with_damaged_or_odd_metadata_says_where(tmp_path: Path) -> None:
+    """Neither bytes that are no UTF-8 nor names that no file has end in a traceback."""
+    (tmp_path / "metadata.jsonl").write_bytes(b'{"file_name": "' + b"x" * 5000 + b'"}\n')
+    assert "there is no file" in read_all(source_of(Request(tmp_path)))[1]["x" * 5000]
+    (tmp_path / "metadata.jsonl").write_bytes(b'\n{"file_name": "\xff"}\n')
+    with pytest.raises(TransferError, match="line 2 is no JSON"):
+        source_of(Request(tmp_path))
+
+
+def test_a_mask_file_that_unpacks_to_a_huge_picture_is_refused_by_its_header(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A PNG of a few kilobytes may hold gigabytes."""
+    monkeypatch.setenv("MASKLOOP_MAX_IMAGE_MEGAPIXELS", "0.01")
+    get_settings.cache_clear()
+    with pytest.raises(Refused, match=r"over the limit of 0\.01"):
+        read_mask(png(np.zeros((200, 200), np.uint8)), "bomb.png")
+    get_settings.cache_clear()
+
+
+def test_many_images_of_one_name_are_named_quickly() -> None:
+    """Storages with a folder for each patient have ten thousand files of one name."""
+    names, begin = FileNames(), time.process_time()
+    given = [names.take("slice.png", "PNG") for _ in range(10_000)]
+    assert time.process_time() - begin < 2
+    assert (given[0], given[1], given[-1]) == ("slice.png", "slice_2.png", "slice_10000.png")
+    assert len(set(given)) == 10_000
+    assert names.take("slice_2.png", "PNG") == "slice_2_2.png"
+
+
+def test_rows_of_fields_without_a_file_are_counted(tmp_path: Path) -> None:
+    """A name that was mistyped would lose its fields without a word."""
+    client = LabelStudio("http://127.0.0.1:9", "token")
+    source = Source("a folder", [Entry("day 2/a.png", tmp_path / "gone.png")])
+    importer = Importer(
+        Target(client, 7, interface(), "image", dry=True),
+        Known(client, 7, interface(), "image"),
+        Journal(tmp_path / "7.json"),
+        LIMITS,
+        Options(),
+        {"a.png": {"site": "A"}, "b.png": {"site": "B"}},
+    )
+    report = importer.run(source, on_entry=lambda: None)
+    assert report.skipped == [("b.png", "is a row of --fields without a file of this name")]
+    assert list(dict(report.refused)) == ["day 2/a.png"]

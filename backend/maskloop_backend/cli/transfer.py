@@ -74,6 +74,15 @@ def import_files(
     strip: Annotated[
         bool, typer.Option("--strip", help="Write PNG and JPEG anew, so that their pixels alone are uploaded.")
     ] = False,
+    rename: Annotated[
+        str | None, typer.Option(help="keep or digest: pictures called after their file, or after its digest.")
+    ] = None,
+    percentiles: Annotated[
+        str | None, typer.Option(help="What is black and white where nothing says it: 0.5,99.5.")
+    ] = None,
+    burned_in: Annotated[
+        bool, typer.Option("--allow-burned-in", help="Take DICOM that says that its pixels show who it is.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would happen and send nothing.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -86,7 +95,16 @@ def import_files(
     with plain_errors():
         if taken_as not in ("labels", "predictions"):
             raise WrongCall(f"--as must be labels or predictions, got {taken_as!r}")
-        options = read_options(settings, window=window, axis=axis, every=every, strip=strip)
+        options = read_options(
+            settings,
+            window=window,
+            percentiles=percentiles,
+            axis=axis,
+            every=every,
+            strip=strip,
+            rename=rename,
+            burned_in=burned_in,
+        )
         naming = read_naming(label, values)
         request = Request(source, _format(form), masks, annotations, naming, complete)
         chosen = pick_project(pool, project)
@@ -159,6 +177,9 @@ def plain_errors() -> Iterator[None]:
         raise typer.BadParameter(str(error)) from error
     except (TransferError, DataError) as error:
         raise CommandError(str(error)) from error
+    except OSError as error:
+        # a full disk, or a folder that may not be written
+        raise CommandError(f"{error.filename or 'a file'}: {error.strerror or error}") from error
 
 
 def _import(

@@ -15,7 +15,7 @@ from maskloop_backend.transfer.coco_masks import decode_segmentation
 from maskloop_backend.transfer.labels import check_labels
 from maskloop_backend.transfer.pairs import check_alone
 from maskloop_backend.transfer.pictures import Picture
-from maskloop_backend.transfer.sources import Entry, Labelled, Source
+from maskloop_backend.transfer.sources import Entry, Labelled, Source, is_file
 from maskloop_learner.pool.masks import Mask
 
 LABELLED = "labelled"
@@ -41,7 +41,7 @@ def find_coco(folder: Path, annotations: Path, *, interface: Interface, complete
     """
     data = _read(annotations)
     categories = _rows(data, "categories", annotations)
-    names = {row.get("id"): str(row.get("name")) for row in categories}
+    names = {_hashable(row.get("id")): str(row.get("name")) for row in categories}
     drawn: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
     for row in _rows(data, "annotations", annotations):
         drawn[_hashable(row.get("image_id"))].append(row)
@@ -131,7 +131,7 @@ def _find(folder: Path, name: object) -> Path | None:
     root = folder.resolve()
     for place in (folder / name, folder / "images" / name):
         resolved = place.resolve()
-        if resolved.is_file() and resolved.is_relative_to(root):
+        if is_file(resolved) and resolved.is_relative_to(root):
             return place
     return None
 

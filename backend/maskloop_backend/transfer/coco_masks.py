@@ -102,7 +102,7 @@ def _fill(parts: list[Any], width: int, height: int) -> Mask:
             raise Refused("a part of its polygon is no list x1, y1, x2, y2, x3, y3, ...")
         try:
             points = np.array(part, dtype=np.float64).reshape(-1, 2)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise Refused("a part of its polygon has something else than numbers") from error
         size = np.array([width, height])
         if not np.isfinite(points).all() or (points < -FAR * size).any() or (points > (1 + FAR) * size).any():

@@ -8,7 +8,7 @@ from typing import Any, cast
 from maskloop_backend.transfer import Refused, WrongCall
 from maskloop_learner.convert.convert import convert_file
 from maskloop_learner.convert.kinds import sniff_kind
-from maskloop_learner.convert.options import Axis, ConvertError, ConvertOptions
+from maskloop_learner.convert.options import DEFAULTS, Axis, ConvertError, ConvertOptions, Rename
 from maskloop_learner.pool.masks import Mask
 from maskloop_learner.settings import Settings
 
@@ -61,16 +61,20 @@ def volume_masks(
     """
     from maskloop_learner.convert.masks import convert_mask, label_values
 
-    partner = image if is_volume(image) else None
+    if not is_volume(image):
+        raise Refused(
+            f"{path.name}: is a NIfTI volume, {image.name} is not: how the two lie on each other is not known; give "
+            "the masks as PNG, NAME.png or NAME-1.png, NAME-2.png, ..."
+        )
     try:
         if label is not None:
-            yield from ({label: mask} for _, mask in convert_mask(path, image=partner, options=options))
+            yield from ({label: mask} for _, mask in convert_mask(path, image=image, options=options))
             return
         unknown = [value for value in label_values(path, options=options) if value not in values]
         if unknown:
             raise Refused(f"{path.name}: has the value {unknown[0]}, which --values gives no label")
         wanted = [value for value, name in values.items() if name]
-        streams = [convert_mask(path, image=partner, value=value, options=options) for value in wanted]
+        streams = [convert_mask(path, image=image, value=value, options=options) for value in wanted]
         for planes in zip(*streams, strict=True):
             masks: dict[str, Mask] = {}
             for value, (_, mask) in zip(wanted, planes, strict=True):
@@ -81,21 +85,38 @@ def volume_masks(
         raise Refused(str(error)) from error
 
 
-def read_options(settings: Settings, *, window: str | None, axis: str, every: int, strip: bool) -> Options:
-    """--window, --axis, --every and --strip as typed. Raises WrongCall."""
-    try:
-        edges = None if window is None else tuple(float(part) for part in window.split(","))
-        if edges is not None and len(edges) != 2:
-            raise ValueError
-    except ValueError as error:
-        raise WrongCall(f"--window must be centre and width, as 40,400; got {window!r}") from error
+def read_options(
+    settings: Settings,
+    *,
+    window: str | None,
+    percentiles: str | None,
+    axis: str,
+    every: int,
+    strip: bool,
+    rename: str | None,
+    burned_in: bool,
+) -> Options:
+    """What was typed of how files become pictures. Raises WrongCall."""
+    edges = _two_numbers("--window", "centre and width, as 40,400", window)
+    shares = _two_numbers("--percentiles", "two shares in 0..100, as 0.5,99.5", percentiles)
     try:
         return ConvertOptions(
             window=edges,
+            percentiles=shares or DEFAULTS.percentiles,
             axis=cast(Axis, axis),
             every=every,
             strip=strip,
+            rename=cast(Rename | None, rename),
+            allow_burned_in=burned_in,
             max_megapixels=settings.max_image_megapixels,
         )
     except ConvertError as error:
         raise WrongCall(str(error)) from error
+
+
+def _two_numbers(option: str, what: str, text: str | None) -> tuple[float, float] | None:
+    try:
+        first, second = (None, None) if text is None else (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise WrongCall(f"{option} must be {what}; got {text!r}") from error
+    return None if first is None or second is None else (first, second)

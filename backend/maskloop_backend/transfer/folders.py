@@ -89,7 +89,11 @@ def fill_folder(target: Path, *, overwrite: bool) -> Iterator[Folder]:
         if target.exists():
             old = partial.with_suffix(".old")
             os.rename(target, old)
-            os.rename(partial, target)
+            try:
+                os.rename(partial, target)
+            except OSError:
+                os.rename(old, target)
+                raise
             shutil.rmtree(old)
         else:
             os.rename(partial, target)

@@ -14,7 +14,7 @@ from maskloop_backend.transfer.labels import check_labels
 from maskloop_backend.transfer.pairs import check_alone, check_size
 from maskloop_backend.transfer.pictures import Picture
 from maskloop_backend.transfer.rasters import read_bytes, read_mask
-from maskloop_backend.transfer.sources import Entry, Labelled, Source
+from maskloop_backend.transfer.sources import Entry, Labelled, Source, is_file
 from maskloop_learner.pool.masks import Mask
 
 METADATA = "metadata.jsonl"
@@ -76,12 +76,12 @@ class Listed:
 
 
 def _read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode("utf-8"))
             except (ValueError, RecursionError) as error:
                 raise TransferError(f"{path}: line {number} is no JSON ({error})") from error
             if not isinstance(row, dict):
@@ -93,4 +93,4 @@ def _find(folder: Path, name: object) -> Path | None:
     if not isinstance(name, str) or not name or "\0" in name:
         return None
     path = folder / name
-    return path if path.is_file() and path.resolve().is_relative_to(folder.resolve()) else None
+    return path if is_file(path) and path.resolve().is_relative_to(folder.resolve()) else None

@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Iterable
 from urllib.parse import unquote
 
+from maskloop_backend.transfer import TransferError
 from maskloop_learner.pool.images import sniff_format
 
 PICTURE_SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "WEBP": ".webp", "BMP": ".bmp"}
@@ -21,18 +22,18 @@ UPLOAD_PREFIX = re.compile(r"[0-9a-f]{8}-")
 def safe_name(text: str) -> str:
     """A name that every file system takes; `plain_name` gives the text back.
 
-    Letters of any script, digits, blanks and `-_.,()+` stay, all else becomes %XX of its UTF-8. Raises ValueError
-    for no text, and when the name would be longer than file systems take.
+    Letters of any script, digits, blanks and `-_.,()+` stay, all else becomes %XX of its UTF-8. Raises
+    TransferError for no text, and when the name would be longer than file systems take.
     """
     if not text:
-        raise ValueError("a file needs a name")
+        raise TransferError("a file needs a name")
     kept = "".join(char if char.isalnum() or char in " -_.,()+" else _quote(char) for char in text)
     if RESERVED.fullmatch(kept) or kept[0] in ". ":
         kept = _quote(text[0]) + kept[1:]
     if kept[-1] in ". ":
         kept = kept[:-1] + _quote(kept[-1])
     if len(kept.encode()) > LONGEST:
-        raise ValueError(f"the name {text[:60]!r}... is too long for a file: {len(kept.encode())} bytes")
+        raise TransferError(f"the name {text[:60]!r}... is too long for a file: {len(kept.encode())} bytes")
     return kept
 
 
@@ -50,7 +51,7 @@ def label_folders(labels: Iterable[str]) -> dict[str, str]:
         spellings = (_quote_first(label, count) for count in range(len(label) + 1))
         name = next((name for name in spellings if _folded(name) not in taken), None)
         if name is None:
-            raise ValueError(f"the label {label!r} is there twice")
+            raise TransferError(f"the label {label!r} is there twice")
         taken.add(_folded(name))
         folders[label] = name
     return folders
@@ -71,15 +72,19 @@ class FileNames:
 
     def __init__(self) -> None:
         self._taken: set[str] = set()
+        self._last: dict[str, int] = {}
+        """Base -> number that its last image got: ten thousand slice.png must not be counted again for each."""
 
     def take(self, wanted: str, format_name: str) -> str:
         """A free, safe file name like `wanted`, with the suffix of the image's format (JPEG, PNG, WEBP, BMP)."""
-        base, number = _cut(split_name(wanted)[0].strip() or "image"), 1
-        name = base
+        base = _cut(split_name(wanted)[0].strip() or "image")
+        number = self._last.get(_folded(base), 1)
+        name = base if number == 1 else f"{base}_{number}"
         while _folded(name) in self._taken:
             number += 1
             name = f"{base}_{number}"
         self._taken.add(_folded(name))
+        self._last[_folded(base)] = number
         return name + PICTURE_SUFFIXES[format_name]
 
 
@@ -114,7 +119,7 @@ def _cut(stem: str) -> str:
     while True:
         try:
             return safe_name(stem)
-        except ValueError:
+        except TransferError:
             stem = stem[: -max(1, len(stem) // 8)]
 
 

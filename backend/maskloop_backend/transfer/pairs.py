@@ -1,6 +1,5 @@
 """Images with masks of the same names: a folder for each label, one folder, or masks beside the images."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,17 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from maskloop_backend.labelstudio.controls import Interface
-from maskloop_backend.transfer import Refused, TransferError, WrongCall, converting
+from maskloop_backend.transfer import Refused, WrongCall, converting
 from maskloop_backend.transfer.converting import Options
-from maskloop_backend.transfer.labels import Naming, missing_labels
-from maskloop_backend.transfer.names import find_label, safe_name, split_name
+from maskloop_backend.transfer.labels import Naming
+from maskloop_backend.transfer.matching import Matcher, label_folders_of
+from maskloop_backend.transfer.names import split_name
 from maskloop_backend.transfer.pictures import Picture, is_shown
 from maskloop_backend.transfer.rasters import read_bytes, read_mask, read_values
 from maskloop_backend.transfer.sources import Entry, Labelled, Source, list_files, relative_name, unlabelled
 from maskloop_learner.pool.masks import Mask
-
-MASK_ENDING = re.compile(r"[ _-](mask|seg|segmentation|gt)([ _-]?\d+)?$", re.IGNORECASE)
-FRAME_ENDING = re.compile(r"(.+)-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ def find_pairs(images: Path, masks: Path, *, interface: Interface, naming: Namin
         alone = {path for path in files if matcher.partner(_key(path, images))}
         files, found = [path for path in files if path not in alone], sorted(alone)
         matcher = Matcher({_key(path, images) for path in files}, interface)
-    folders = _label_folders(masks, images, interface)
+    folders = label_folders_of(masks, images, interface)
     index: dict[str, list[MaskFile]] = defaultdict(list)
     lost: list[tuple[str, str]] = []
     for path in found:
@@ -141,59 +138,6 @@ def _key(path: Path, folder: Path) -> str:
     """A file's path within a folder without its suffix: what image and mask have in common."""
     inner = path.relative_to(folder)
     return (inner.parent / split_name(inner.name)[0]).as_posix()
-
-
-@dataclass(frozen=True)
-class Match:
-    """The image that a mask belongs to, and what its ending tells of it."""
-
-    key: str
-    label: str | None = None
-    frame: int | None = None
-
-
-@dataclass(frozen=True)
-class Matcher:
-    """Finds a mask's image by name. `names`: keys of the images."""
-
-    names: set[str]
-    interface: Interface
-
-    def exact(self, key: str) -> Match | None:
-        """The image of the very name."""
-        return Match(key) if key in self.names else None
-
-    def partner(self, key: str) -> Match | None:
-        """The image whose name is the beginning of this one, with an ending that masks have."""
-        plain = MASK_ENDING.sub("", key)
-        if plain != key and plain in self.names:
-            return Match(plain)
-        for label in self.interface.labels:
-            for spelling in (label, safe_name(label)):
-                for joint in "_- ":
-                    for end in (key, plain):
-                        stem = end.removesuffix(joint + spelling)
-                        if stem != end and stem in self.names:
-                            return Match(stem, label)
-        numbered = FRAME_ENDING.fullmatch(key)
-        if numbered and numbered[1] in self.names:
-            return Match(numbered[1], None, int(numbered[2]))
-        return None
-
-
-def _label_folders(masks: Path, images: Path, interface: Interface) -> dict[str, str]:
-    """Folder -> label, when masks are in a folder for each label. Raises TransferError for one that is none."""
-    folders = [path.name for path in sorted(masks.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    if masks == images or not folders:
-        return {}
-    labels = {name: find_label(name, interface.labels) for name in folders}
-    unknown = [name for name, label in labels.items() if label is None]
-    mirrored = all((images / name).is_dir() for name in folders)
-    if len(unknown) == len(folders) and mirrored:
-        return {}
-    if unknown:
-        raise TransferError(missing_labels(unknown, interface, f"the folders in {masks}"))
-    return {name: label for name, label in labels.items() if label}
 
 
 def _only(interface: Interface, naming: Naming) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 from maskloop_backend.transfer import Refused, converting
 from maskloop_backend.transfer.converting import Options
 from maskloop_backend.transfer.rasters import read_bytes
-from maskloop_learner.pool.images import ImageError, probe_image, sniff_format
-
-HEAD = 64
-"""Bytes that tell a format."""
+from maskloop_learner.convert.kinds import sniff_kind
+from maskloop_learner.convert.passing import picture_suffix
+from maskloop_learner.convert.source import DIGEST
+from maskloop_learner.pool.images import ImageError, probe_image
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class Picture:
 def is_shown(path: Path) -> bool:
     """Whether a browser shows this file as it is. Raises Refused when it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return sniff_format(file.read(HEAD)) is not None
+        return sniff_kind(path) == "picture"
     except OSError as error:
         raise Refused(f"{path.name}: cannot be read ({error.strerror or error})") from error
 
@@ -52,20 +51,23 @@ def open_pictures(path: Path, name: str, *, limits: Limits, options: Options) ->
     name: the file's path within its source.
     """
     if is_shown(path) and not options.strip:
-        yield _open_shown(path, name, limits)
+        yield _open_shown(path, name, limits, options)
         return
     for made in converting.convert(path, options):
         _check(made.data, made.name, limits)
         yield Picture(made.key, made.name, made.data, made.width, made.height, made.origin)
 
 
-def _open_shown(path: Path, name: str, limits: Limits) -> Picture:
+def _open_shown(path: Path, name: str, limits: Limits, options: Options) -> Picture:
     size = path.stat().st_size
     if size > limits.megabytes * 1e6:
         raise Refused(_too_large(name, size, limits))
     data = read_bytes(path)
     width, height = _check(data, name, limits)
-    return Picture(hashlib.sha256(data).hexdigest(), name, data, width, height, {"file": name})
+    digest = hashlib.sha256(data).hexdigest()
+    if options.rename == "digest":
+        name = digest[:DIGEST] + picture_suffix(data)
+    return Picture(digest, name, data, width, height, {"file": name})
 
 
 def _check(data: bytes, name: str, limits: Limits) -> tuple[int, int]:

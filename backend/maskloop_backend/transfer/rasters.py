@@ -11,6 +11,7 @@ from PIL import Image
 from maskloop_backend.transfer import Refused
 from maskloop_learner.pool.images import ImageError, decode_image
 from maskloop_learner.pool.masks import Mask
+from maskloop_learner.settings import get_settings
 
 MOST_VALUES = 8
 """Numbers that a message lists."""
@@ -91,7 +92,7 @@ def _numbers(data: bytes, name: str) -> NDArray[np.integer]:
 
 def _decode(data: bytes, name: str) -> Image.Image:
     try:
-        return decode_image(data, name=name)
+        return decode_image(data, name=name, max_megapixels=get_settings().max_image_megapixels)
     except ImageError as error:
         raise Refused(str(error)) from error
 

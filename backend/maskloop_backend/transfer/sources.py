@@ -68,6 +68,14 @@ def list_files(folder: Path, *, without: Sequence[Path] = ()) -> tuple[list[Path
     return files, others
 
 
+def is_file(path: Path) -> bool:
+    """Whether a file of this name is there; a name that no file system takes names none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def relative_name(path: Path, folder: Path) -> str:
     """A file's path within a folder, with / on every system."""
     return path.relative_to(folder).as_posix()

@@ -22,6 +22,7 @@ PICTURES_AT_ONCE = 50
 BYTES_AT_ONCE = 24_000_000
 BYTES_A_WORD = 8
 """Of memory for one number of a region."""
+NO_FILE = "is a row of --fields without a file of this name"
 HERE = "is in the project already"
 TOO_MUCH = {400, 413}
 """Answers that may be about one row of a batch."""
@@ -72,6 +73,8 @@ class Importer:
         """Import all entries; a file that cannot be taken is refused with its reason. Raises LabelStudioError."""
         self.report.skipped += source.skipped
         self.report.refused += source.refused
+        there = {name for entry in source.entries for name in (entry.name, entry.name.rsplit("/", 1)[-1])}
+        self.report.skipped += [(name, NO_FILE) for name in self.fields if name not in there]
         for entry in source.entries:
             try:
                 self._take(entry)

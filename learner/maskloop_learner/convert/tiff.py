@@ -47,7 +47,9 @@ def convert_tiff(source: Source, options: ConvertOptions) -> Iterator[Picture]:
     for number in chosen:
         _open_page(image, pages[number], source, options)
         if image.mode in _DEEP and shown is None:
-            shown = _find_range(image, [pages[page] for page in spread(chosen)], source, options)
+            shown = _find_range(
+                image, sorted({pages[number], *(pages[page] for page in spread(chosen))}), source, options
+            )
             _open_page(image, pages[number], source, options)
         deep = image.mode in _DEEP
         origin = source.origin("TIFF", number + 1 if count > 1 else None, count) | {"bits": _bits(image)}
