@@ -26,7 +26,7 @@ FLAGS = [
     "--disable-sync",
 ]
 SEEN = 12
-"""By how much of 255 a pixel must change to count as changed."""
+"""By how much of 255 a pixel must change to have changed at all."""
 EYE = ".lsf-outliner-item__control_type_visibility"
 Rectangle = dict[str, float]
 
@@ -92,16 +92,17 @@ def shoot(page: "Page", where: Rectangle) -> NDArray[np.int16]:
         return np.asarray(image.convert("RGB"), dtype=np.int16)
 
 
-def changed(one: NDArray[np.int16], other: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """The pixels of two shots that differ to the eye, [H, W]."""
-    different: NDArray[np.bool_] = np.abs(one - other).max(axis=2) > SEEN
-    return different
+def drawn(shown: NDArray[np.int16], hidden: NDArray[np.int16], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels of the image (`size`: height, width) most of whose area differs between two shots.
 
-
-def to_screen(mask: NDArray[np.bool_], shot: NDArray[np.int16]) -> NDArray[np.bool_]:
-    """A mask at the size at which its image is on the screen."""
-    height, width = shot.shape[:2]
-    return np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
+    Differs: by more than half of what is usual where they differ at all, since the page softens the edges of brush
+    masks. At the image's size, since a polygon's outline is drawn on both sides of its edge.
+    """
+    difference = np.abs(shown - hidden).max(axis=2)
+    usual = np.median(difference[difference > SEEN]) if (difference > SEEN).any() else 2 * SEEN
+    area = Image.fromarray((difference > usual / 2).astype(np.uint8) * 255).resize(size[::-1], Image.Resampling.BOX)
+    most: NDArray[np.bool_] = np.asarray(area) > 127
+    return most
 
 
 def region_rows(page: "Page", label: str) -> "Locator":

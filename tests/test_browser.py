@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 from browser_fixture import (
-    changed,
+    drawn,
     logged_in,
     open_label_stream,
     open_task,
     picture_folder,
     region_rows,
     shoot,
-    to_screen,
+    stand_still,
     toggle,
 )
 from demo_fixture import Demo, wait_for
@@ -48,7 +48,7 @@ def test_the_mask_is_on_the_screen_and_its_correction_in_the_pool(page: Page, de
     toggle(page, LABEL)
     hidden = shoot(page, where)
     toggle(page, LABEL)
-    agreement = iou(changed(shown, hidden), to_screen(mask, shown))
+    agreement = iou(drawn(shown, hidden, mask.shape), mask)
     page.screenshot(path=picture_folder(tmp_path) / "shown.png")
     print(f"task {ls_task}: IoU of what disappears with the pool's mask {agreement:.3f}")
     assert agreement >= 0.9
@@ -69,18 +69,18 @@ def test_the_mask_is_on_the_screen_and_its_correction_in_the_pool(page: Page, de
     label = demo.labels(ls_task)[-1]
     assert label.error is None
     assert label.parent_prediction is not None
-    drawn = decode_mask(demo.pool.store.get("masks", label.masks[LABEL]))
-    height, width = drawn.shape
+    label_mask = decode_mask(demo.pool.store.get("masks", label.masks[LABEL]))
+    height, width = label_mask.shape
     corner = (slice(0, int(height * 0.12)), slice(int(width * 0.05), int(width * 0.27)))
-    assert drawn[corner].sum() > 20, "the stroke is in the label"
+    assert label_mask[corner].sum() > 20, "the stroke is in the label"
     assert not mask[corner].any(), "and was not in the prediction"
-    assert iou(drawn, mask) > 0.8, "the rest is as it was drawn before"
+    assert iou(label_mask, mask) > 0.8, "the rest is as it was drawn before"
 
 
 @pytest.mark.slow
 def test_a_typed_prompt_draws_a_suggestion_that_is_accepted_and_kept(page: Page, demo: Demo, tmp_path: Path) -> None:
     """Two prompts in a row: the last one's masks are on the screen and in the pool, in place of those before."""
-    where = open_label_stream(page, demo.url, demo.ls_id)
+    open_label_stream(page, demo.url, demo.ls_id)
     ls_task = open_task(page)
     before = demo.predicted(ls_task)
     page.get_by_text("Auto-Annotation").click()
@@ -89,6 +89,7 @@ def test_a_typed_prompt_draws_a_suggestion_that_is_accepted_and_kept(page: Page,
         # The tool bars may cover the button.
         page.get_by_role("button", name="Add").evaluate("button => button.click()")
         page.get_by_text(f"{len(before)} suggestions").wait_for()
+        page.get_by_role("button", name="Add").evaluate("button => button.scrollIntoView()")
         page.wait_for_timeout(1000)
         page.screenshot(path=picture_folder(tmp_path) / f"typed-{number}.png")
         page.locator("[data-testid=bottombar-accept-suggestions-button]").click()
@@ -96,11 +97,13 @@ def test_a_typed_prompt_draws_a_suggestion_that_is_accepted_and_kept(page: Page,
         assert region_rows(page, LABEL).count() == 1, "the suggestion is in the place of the mask before"
     typed = {LABEL: "thin bands", OTHER: f"{OTHER.lower()}, bright folds"}
     assert demo.task(ls_task).typed_prompts == typed
-    drawn = demo.predicted(ls_task)
-    assert any((drawn[label] != before[label]).any() for label in drawn), "other words draw other masks"
+    masks = demo.predicted(ls_task)
+    assert any((masks[label] != before[label]).any() for label in masks), "other words draw other masks"
+    page.get_by_text(LABEL).first.evaluate("label => label.scrollIntoView()")
+    where = stand_still(page)
     shown = shoot(page, where)
     toggle(page, LABEL)
-    agreement = iou(changed(shown, shoot(page, where)), to_screen(drawn[LABEL], shown))
+    agreement = iou(drawn(shown, shoot(page, where), masks[LABEL].shape), masks[LABEL])
     toggle(page, LABEL)
     print(f"task {ls_task}: IoU of the accepted suggestion on the screen with the pool's mask {agreement:.3f}")
     assert agreement >= 0.9
@@ -112,7 +115,7 @@ def test_a_typed_prompt_draws_a_suggestion_that_is_accepted_and_kept(page: Page,
     assert {name: (asked["text"], asked["source"]) for name, asked in label.prompts.items()} == {
         name: (text, "annotator") for name, text in typed.items()
     }
-    for name, mask in drawn.items():
+    for name, mask in masks.items():
         found = decode_mask(demo.pool.store.get("masks", label.masks[name]))
         assert (found == mask).all(), f"{name}: the label is the accepted suggestion, pixel for pixel"
 

@@ -37,6 +37,7 @@ from maskloop_backend.transfer.rasters import read_mask, read_values
 from maskloop_backend.transfer.sources import Entry, Source
 from maskloop_backend.transfer.uploads import Importer, Target
 from maskloop_learner.pool.pool import Pool
+from maskloop_learner.settings import get_settings
 
 SHARED = Path(__file__).parents[2] / "shared"
 HEIGHT, WIDTH = SIZE

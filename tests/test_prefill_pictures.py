@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from browser_fixture import (
-    changed,
+    drawn,
     hide_all,
     logged_in,
     open_label_stream,
@@ -15,7 +15,6 @@ from browser_fixture import (
     picture_folder,
     shoot,
     stand_still,
-    to_screen,
     toggle,
 )
 from demo_fixture import wait_for
@@ -45,20 +44,22 @@ class Slices(Cell):
         super().__init__(bench, kind, "upload", "pat", config=write_config(list(PROMPTS), mode=kind, prompt=True))
 
     def drawn(self, file: str, turn: int = 0) -> dict[str, Mask]:
-        """Label -> the true mask of a slice, without specks."""
+        """Label -> the true mask of a slice, smoothed."""
         return {label: clean(decode_mask(self.made.truth(label, file).read_bytes())) for label in PROMPTS}
 
 
 def clean(mask: Mask) -> Mask:
-    """Without parts and holes of less than SPECK pixels."""
-    return ~without_specks(~without_specks(mask))
+    """As smooth as a prediction, without parts and holes of less than SPECK pixels."""
+    smooth: Mask = ndimage.gaussian_filter(mask.astype(np.float32), 1.5) > 0.5
+    return ~without_specks(~without_specks(smooth))
 
 
 def without_specks(mask: Mask) -> Mask:
     """Without small parts."""
     parts, count = ndimage.label(mask)
     large = 1 + np.flatnonzero(ndimage.sum_labels(mask, parts, range(1, count + 1)) >= SPECK)
-    return np.isin(parts, large)
+    found: Mask = np.isin(parts, large)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -102,10 +103,11 @@ def test_masks_are_drawn_where_the_pool_has_them_and_come_back_as_they_were(
         hide_all(page)
         none = shoot(page, where)
         toggle(page, WHITE)  # alone: a polygon's outline would cover its neighbours' edges
-        white = iou(changed(none, shoot(page, where)), to_screen(masks[WHITE], none))
+        white = iou(drawn(shoot(page, where), none, masks[WHITE].shape), masks[WHITE])
         toggle(page, WHITE)
         hide_all(page)
-        both = iou(changed(none, shown), to_screen(masks[WHITE] | masks[GREY], none))
+        either = masks[WHITE] | masks[GREY]
+        both = iou(drawn(shown, none, either.shape), either)
         print(f"{kind}, task {task.ls_id}: IoU on the screen: {WHITE} {white:.3f}, all {both:.3f}")
         assert white >= 0.9
         assert both >= 0.9
