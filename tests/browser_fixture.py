@@ -92,7 +92,7 @@ def shoot(page: "Page", where: Rectangle) -> NDArray[np.int16]:
         return np.asarray(image.convert("RGB"), dtype=np.int16)
 
 
-def drawn(shown: NDArray[np.int16], hidden: NDArray[np.int16], size: tuple[int, int]) -> NDArray[np.bool_]:
+def drawn(shown: NDArray[np.int16], hidden: NDArray[np.int16], size: tuple[int, ...]) -> NDArray[np.bool_]:
     """The pixels of the image (`size`: height, width) most of whose area differs between two shots.
 
     Differs: by more than half of what is usual where they differ at all, since the page softens the edges of brush
@@ -100,7 +100,8 @@ def drawn(shown: NDArray[np.int16], hidden: NDArray[np.int16], size: tuple[int, 
     """
     difference = np.abs(shown - hidden).max(axis=2)
     usual = np.median(difference[difference > SEEN]) if (difference > SEEN).any() else 2 * SEEN
-    area = Image.fromarray((difference > usual / 2).astype(np.uint8) * 255).resize(size[::-1], Image.Resampling.BOX)
+    differs = Image.fromarray((difference > usual / 2).astype(np.uint8) * 255)
+    area = differs.resize((size[1], size[0]), Image.Resampling.BOX)
     most: NDArray[np.bool_] = np.asarray(area) > 127
     return most
 
