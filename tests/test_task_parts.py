@@ -24,8 +24,9 @@ from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.prompting import follow_rules, rules_digest, set_prompts
 from maskloop_learner.pool.queries import ranking
 from maskloop_learner.pool.schema import Image, Label, Project, PromptSet, Push, Snapshot, Task
-from maskloop_learner.pool.snapshot import freeze_snapshot, load_manifest
+from maskloop_learner.pool.snapshot import NoLabels, freeze_snapshot, load_manifest, newest_labels
 from maskloop_learner.settings import Settings
+from maskloop_queue.triggers import new_labels
 
 BEFORE = Control("brush", "before_mask", "before", "scan_before", ("Tumor", "Edema"))
 AFTER = Control("bitmask", "after_mask", "after", "scan_after", ("Tumor",))
@@ -194,7 +195,10 @@ def test_an_annotation_becomes_a_label_of_each_image(pool: Pool, project: int) -
     drawn, empty = (take(pool, project, task, annotation()) for task in (first, second))
     assert (set(drawn.masks), drawn.known) == ({"Tumor"}, ["Tumor", "Edema"])
     assert (empty.masks, empty.known, empty.error) == ({}, ["Tumor"], None)
-    snapshot_id = freeze_snapshot(pool, project, share=0.5)
+    for ls_id in (6, 7):
+        for task in add_pair(pool, project, ls_id):
+            take(pool, project, task, annotation(id=ls_id))
+    snapshot_id = freeze_snapshot(pool, project, share=0.2)
     with pool.read() as session:
         manifest = load_manifest(pool, session.get_one(Snapshot, snapshot_id))
     items = {item["image"]: item for item in manifest["items"]}
@@ -236,6 +240,40 @@ def test_nothing_is_known_of_an_image_that_joined_its_task_after_the_annotation(
     second = parts(pool, 5)[1]
     assert take(pool, project, second, annotation()).known == []
     assert take(pool, project, second, annotation(updated_at=NOW.replace(day=6))).known == ["Tumor"]
+
+
+def test_such_an_image_is_no_label_to_learn_from(pool: Pool, project: int) -> None:
+    """A tag for a second image, put into a config with many labels, starts no training by itself."""
+    first, second = add_pair(pool, project, 5)
+    take(pool, project, first, annotation())
+    take(pool, project, second, annotation())
+    with pool.write() as session:
+        session.scalars(select(Label).where(Label.task_id == second.id)).one().known = []
+    with pool.read() as session:
+        assert list(newest_labels(session, project)) == [first.image_digest]
+
+
+def test_a_label_that_nobody_looked_for_yet_is_not_trained(pool: Pool, project: int) -> None:
+    """Its masks would be noise; what is learnt is told apart from what is only in the config."""
+    for ls_id in (5, 6, 7):
+        take(pool, project, add_pair(pool, project, ls_id)[0], annotation(id=ls_id))
+    wider = Interface((Control("brush", "before_mask", "before", "scan_before", ("Tumor", "Edema", "Cyst")), AFTER))
+    with pool.write() as session:
+        follow_interface(session.get_one(Project, project), wider)
+    snapshots = [freeze_snapshot(pool, project, share=0.2)]
+    take(pool, project, parts(pool, 5)[0], annotation(id=5, updated_at=NOW.replace(day=6)))
+    take(pool, project, parts(pool, 6)[0], annotation(id=6, updated_at=NOW.replace(day=6)))
+    snapshots.append(freeze_snapshot(pool, project, share=0.2))
+    with pool.read() as session:
+        found = [load_manifest(pool, session.get_one(Snapshot, each))["labels"] for each in snapshots]
+    assert found == [["Tumor", "Edema"], ["Tumor", "Edema", "Cyst"]]
+    with pool.write() as session:
+        only = Control("brush", "before_mask", "before", "scan_before", ("Scar",))
+        follow_interface(session.get_one(Project, project), Interface((only,)))
+    with pytest.raises(NoLabels, match="no label to learn from"):
+        freeze_snapshot(pool, project, share=0.2)
+    with pool.read() as session:
+        assert new_labels(session, project) == 0, "or a training would be refused once a second"
 
 
 def test_an_image_whose_field_was_renamed_stays_known(pool: Pool, project: int) -> None:

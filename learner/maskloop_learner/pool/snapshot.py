@@ -35,6 +35,7 @@ class Manifest(TypedDict):
 
     project: int
     labels: list[str]
+    """The project's labels that were looked for on an image to learn from: of another, a model would draw noise."""
     prompts: dict[str, str]
     """The project's templates, see `maskloop_learner.prompts.rules`."""
     validation: list[str]
@@ -60,15 +61,20 @@ def extend_validation(digests: Iterable[str], frozen: Sequence[str], *, share: f
 
 
 def newest_labels(session: Session, project_id: int) -> dict[str, tuple[Label, Task]]:
-    """Image digest -> the label to learn from, with its task: the newest of an image with several."""
+    """Image digest -> the label to learn from, with its task: the newest of an image with several.
+
+    One that knows of no label that the project has today is none: its annotator never saw the image, or all labels
+    are others now.
+    """
     labels = sorted(usable_labels(session, project_id), key=lambda row: (row.ls_updated_at, row.id))
+    names = list(session.get_one(Project, project_id).control.get("labels", []))
     labelled = select(Label.task_id).where(Label.current, ~Label.deleted)
     statement = select(Task).where(Task.project_id == project_id, Task.id.in_(labelled))
     tasks = {task.id: task for task in session.scalars(statement)}
     newest: dict[str, tuple[Label, Task]] = {}
     for label in labels:
         task = tasks[label.task_id]
-        if task.image_digest is not None:
+        if task.image_digest is not None and any(_knows(label, name) for name in names):
             newest[task.image_digest] = (label, task)
     return newest
 
@@ -84,11 +90,14 @@ def freeze_snapshot(pool: Pool, project_id: int, *, share: float) -> int:
         if not latest:
             raise NoLabels(f"project {project.title or project.ls_id!r} has no label to learn from; submit some first")
         frozen = _frozen_validation(pool, session, project_id)
+        validation = sorted({*frozen, *extend_validation(latest, frozen, share=share)})
+        learnt = [label for digest, (label, _) in latest.items() if digest not in validation]
+        looked = learnt or [label for label, _ in latest.values()]
         manifest = Manifest(
             project=project_id,
-            labels=list(project.control["labels"]),
+            labels=[name for name in project.control["labels"] if any(_knows(label, name) for label in looked)],
             prompts=dict(project.prompts),
-            validation=sorted({*frozen, *extend_validation(latest, frozen, share=share)}),
+            validation=validation,
             items=[],
         )
     for digest, (label, task) in sorted(latest.items()):
@@ -122,6 +131,10 @@ def freeze_snapshot(pool: Pool, project_id: int, *, share: float) -> int:
             data={"labels": len(label_ids), "validation": len(manifest["validation"]), "digest": blob},
         )
         return snapshot.id
+
+
+def _knows(label: Label, name: str) -> bool:
+    return label.known is None or name in label.known
 
 
 def load_manifest(pool: Pool, snapshot: Snapshot) -> Manifest:

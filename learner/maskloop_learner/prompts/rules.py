@@ -43,10 +43,6 @@ class Prompt:
     reason: str = ""
     """Why it is the label's name although there is a template; else empty."""
 
-    def as_json(self) -> dict[str, str]:
-        """As a task or a snapshot keeps it: text and source, and what validation asks where that differs."""
-        return {"text": self.text, "source": self.source} | ({"plain": self.plain} if self.located else {})
-
 
 def resolve_prompts(
     *,
