@@ -26,7 +26,7 @@ class Outlines(NamedTuple):
     """Where parts begin among the rings, and the end."""
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """How many outlines there are, holes among them."""
         return len(self.rings) - 1
 
@@ -39,7 +39,7 @@ class Outlines(NamedTuple):
         if points is not None:
             sizes = np.cumsum(np.diff(self.rings)[order])
             order = order[: max(1, int(np.searchsorted(sizes, points, side="right")))]
-        kept = np.zeros(self.count, dtype=np.bool_)
+        kept = np.zeros(self.number, dtype=np.bool_)
         kept[order] = True
         polygons = []
         for begin, end in zip(self.parts[:-1], self.parts[1:], strict=True):
@@ -54,7 +54,8 @@ class Outlines(NamedTuple):
         cross = np.append(x[:-1] * y[1:] - x[1:] * y[:-1], 0.0)
         # what joins one ring to the next is no edge of either
         cross[self.rings[1:] - 1] = 0.0
-        return np.abs(np.add.reduceat(cross, self.rings[:-1]))
+        areas: NDArray[np.float64] = np.abs(np.add.reduceat(cross, self.rings[:-1]))
+        return areas
 
 
 def find_outlines(mask: Mask) -> Outlines | None:
