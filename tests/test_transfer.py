@@ -28,7 +28,7 @@ from maskloop_backend.transfer.choosing import Request
 from maskloop_backend.transfer.coco_masks import encode_segmentation
 from maskloop_backend.transfer.drawing import read_interface
 from maskloop_backend.transfer.labelled import Labelled
-from maskloop_backend.transfer.uploads import VERSION
+from maskloop_backend.transfer.parcels import VERSION
 from maskloop_learner.pool.masks import Mask
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project, Task

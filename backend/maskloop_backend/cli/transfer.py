@@ -1,18 +1,16 @@
 """`maskloop import` and `maskloop export`: images and masks into Label Studio, labels out of the pool."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from maskloop_backend.cli.context import open_pool, pick_project, print_json
 from maskloop_backend.cli.datasets import show_progress
 from maskloop_backend.cli.errors import CommandError
+from maskloop_backend.cli.transferred import show_reasons, show_report
 from maskloop_backend.clients import Clients
 from maskloop_backend.labelstudio.controls import Interface
 from maskloop_backend.transfer import TransferError, WrongCall
@@ -34,8 +32,6 @@ from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project
 from maskloop_learner.settings import Settings, get_settings
 
-SHOWN = 20
-"""Refused files that a person is shown; --json has all."""
 ProjectOption = Annotated[str | None, typer.Option("--project", help="Label Studio id or title of the project.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
@@ -122,7 +118,7 @@ def import_files(
     if as_json:
         print_json({"project": chosen.ls_id, "source": about.title, "dry_run": dry_run, **report.to_dict()})
     else:
-        _show(report, about, chosen, dry=dry_run, noun=taken_as)
+        show_report(report, about, chosen, dry=dry_run, noun=taken_as)
     if report.refused:
         raise typer.Exit(1)
 
@@ -163,7 +159,7 @@ def export_labels(
         print_json({"project": chosen.ls_id, "folder": str(folder), "labels": left.written, "left_out": told})
     else:
         print(f"{left.written} labelled images of project {chosen.ls_id} in {folder} ({form}).")
-        _show_reasons("Left out", left.left_out)
+        show_reasons("Left out", left.left_out)
     if left.left_out:
         raise typer.Exit(1)
 
@@ -226,26 +222,3 @@ def _format(text: str) -> Format | None:
     if text != "auto" and text not in FORMATS:
         raise WrongCall(f"--format must be auto or one of {', '.join(FORMATS)}, got {text!r}")
     return None if text == "auto" else cast(Format, text)
-
-
-def _show(report: Report, source: Source, project: Project, *, dry: bool, noun: str) -> None:
-    would = "would be " if dry else ""
-    table = Table(title=f"{source.title} into project {project.ls_id} ({project.title})")
-    table.add_column("")
-    table.add_column("Images", justify="right")
-    table.add_row(f"{would}imported".strip(), str(report.imported))
-    table.add_row(f"  of these with {noun}", str(report.labelled))
-    if report.added:
-        table.add_row(f"{noun} {would}added to tasks there", str(report.added))
-    for reason, count in report.skip_reasons().items():
-        table.add_row(f"skipped: {reason}", str(count))
-    table.add_row("refused", str(len(report.refused)))
-    Console(highlight=False).print(table)
-    _show_reasons("Refused", report.refused)
-
-
-def _show_reasons(title: str, rows: list[tuple[str, str]]) -> None:
-    for name, reason in rows[:SHOWN]:
-        print(f"{title}: {name}: {reason}", file=sys.stderr)
-    if len(rows) > SHOWN:
-        print(f"{title}: {len(rows) - SHOWN} more; --json lists all", file=sys.stderr)

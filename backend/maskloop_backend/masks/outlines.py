@@ -26,7 +26,7 @@ class Outlines(NamedTuple):
     """Where parts begin among the rings, and the end."""
 
     @property
-    def ring_count(self) -> int:
+    def number(self) -> int:
         """How many outlines there are, holes among them."""
         return len(self.rings) - 1
 
@@ -39,7 +39,7 @@ class Outlines(NamedTuple):
         if points is not None:
             sizes = np.cumsum(np.diff(self.rings)[order])
             order = order[: max(1, int(np.searchsorted(sizes, points, side="right")))]
-        kept = np.zeros(self.ring_count, dtype=np.bool_)
+        kept = np.zeros(self.number, dtype=np.bool_)
         kept[order] = True
         polygons = []
         for begin, end in zip(self.parts[:-1], self.parts[1:], strict=True):

@@ -60,7 +60,7 @@ def encode_polygons(mask: Mask, *, tolerance: float = TOLERANCE) -> list[list[li
 def is_noise(mask: Mask) -> bool:
     """Whether a mask, bool H x W, has too many outlines, or too long ones, to be drawn as polygons as it is."""
     outlines = find_outlines(mask)
-    return outlines is not None and (outlines.ring_count > MOST_OUTLINES or len(outlines.points) > MOST_POINTS)
+    return outlines is not None and (outlines.number > MOST_OUTLINES or len(outlines.points) > MOST_POINTS)
 
 
 def decode_polygon(points: Any, *, width: int, height: int) -> Mask:

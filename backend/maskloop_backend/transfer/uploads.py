@@ -12,16 +12,13 @@ from maskloop_backend.transfer.drawing import draw
 from maskloop_backend.transfer.journal import Journal
 from maskloop_backend.transfer.known import KEY, ORIGIN, Known, KnownTask, address_key, digest_masks
 from maskloop_backend.transfer.names import upload_name
+from maskloop_backend.transfer.parcels import VERSION, Parcel, prediction_of
 from maskloop_backend.transfer.pictures import Limits, Picture, open_pictures
 from maskloop_backend.transfer.report import Report
 from maskloop_backend.transfer.sources import Entry, Masks, Source
 
-VERSION = "imported"
-"""Model version of imported predictions."""
 PICTURES_AT_ONCE = 50
 BYTES_AT_ONCE = 24_000_000
-BYTES_A_WORD = 8
-"""Of memory for one number of a region."""
 NO_FILE = "is a row of --fields without a file of this name"
 HERE = "is in the project already"
 TOO_MUCH = {400, 413}
@@ -39,18 +36,6 @@ class Target:
     predictions: bool = False
     """Masks become predictions instead of labels."""
     dry: bool = False
-
-
-@dataclass(frozen=True)
-class Parcel:
-    """A picture on its way."""
-
-    name: str
-    key: str
-    task: Mapping[str, Any]
-    """Without the image's address, when `data` is given."""
-    data: bytes | None
-    masks: bool
 
 
 @dataclass
@@ -112,8 +97,9 @@ class Importer:
             self.report.count(masks=masks is not None)
             return
         data = None if entry.path is None else picture.data
-        self._waiting.append(Parcel(picture.name, picture.key, body, data, masks is not None))
-        self._weight += len(picture.data) + _weigh(body)
+        parcel = Parcel(picture.name, picture.key, body, data, masks is not None)
+        self._waiting.append(parcel)
+        self._weight += parcel.weight
         if len(self._waiting) >= PICTURES_AT_ONCE or self._weight >= BYTES_AT_ONCE:
             self._send()
 
@@ -130,7 +116,7 @@ class Importer:
             return {}
         result = self._regions(picture, masks)
         if self.target.predictions:
-            return {"predictions": [_prediction(result)]}
+            return {"predictions": [prediction_of(result)]}
         return {"annotations": [{"result": result, "was_cancelled": False, "lead_time": None}]}
 
     def _regions(self, picture: Picture, masks: Masks) -> list[dict[str, Any]]:
@@ -157,7 +143,7 @@ class Importer:
                 self.report.refused.append((name, told))
             return
         if target.predictions and not target.dry:
-            target.client.import_predictions(target.project, [{"task": task.id, **_prediction(result)}])
+            target.client.import_predictions(target.project, [{"task": task.id, **prediction_of(result)}])
         elif not target.dry:
             target.client.create_annotation(task.id, result)
         self.report.added += 1
@@ -192,20 +178,3 @@ class Importer:
             tasks.append({**parcel.task, "data": {**address, **parcel.task["data"]}})
         with self.journal.sending([parcel.key for parcel in parcels]):
             target.client.import_tasks(target.project, tasks)
-
-
-def _prediction(result: list[dict[str, Any]]) -> dict[str, Any]:
-    # A score that is null would be served before all others.
-    return {"result": result, "model_version": VERSION, "score": 1.0}
-
-
-def _weigh(body: Mapping[str, Any]) -> int:
-    """About the bytes that a task's regions take in memory."""
-    rows = [*body.get("annotations", ()), *body.get("predictions", ())]
-    return sum(
-        BYTES_A_WORD * len(value)
-        for row in rows
-        for region in row["result"]
-        for value in region["value"].values()
-        if isinstance(value, list | str)
-    )
