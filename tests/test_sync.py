@@ -23,7 +23,7 @@ from maskloop_backend.sync.push import Pusher
 from maskloop_backend.sync.retention import drop_old_predictions
 from maskloop_learner.pool.masks import decode_mask
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Image, Label, Model, Prediction, Project, Push, Round, Task, utcnow
+from maskloop_learner.pool.schema import Image, Label, Model, Prediction, Project, Push, Round, Snapshot, Task, utcnow
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.registry import ensure_version, set_champion
 from maskloop_queue.queues import gpu_queue, live_job_ids, score_job_id, training_queue
@@ -148,6 +148,25 @@ def test_a_bad_template_is_the_projects_trouble_and_not_the_loops(pool: Pool, se
     assert not loop.step(row)
     with pool.read() as session:
         assert "never closed" in (session.get_one(Project, project).sync_error or "")
+
+
+def test_a_snapshot_that_is_lost_does_not_end_the_loop(
+    pool: Pool, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    project = add_project(pool)
+    add_label(pool, add_task(pool, project, 5))
+    with pool.write() as session:
+        session.add(Snapshot(project_id=project, digest="0" * 64))
+    request_training(pool, project, cause="cli")
+    settings.redis_url = "redis://127.0.0.1:1"
+    loop = Sync(pool=pool, settings=settings)
+    loop.clients.get = lambda url: None  # type: ignore[assignment,method-assign,return-value]
+    loop._look_at[project] = float("inf")
+    with pool.read() as session:
+        row = session.get_one(Project, project)
+    loop.step(row)
+    assert "no training can be opened" in caplog.text
+    assert "0" * 64 in caplog.text
 
 
 def test_what_counts_as_another_version(pool: Pool) -> None:

@@ -27,6 +27,7 @@ from maskloop_backend.sync.retention import drop_old_predictions
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project, utcnow
+from maskloop_learner.pool.store import StoreError
 from maskloop_learner.prompts.template import TemplateError
 from maskloop_learner.settings import Settings
 from maskloop_queue import janitor
@@ -105,7 +106,7 @@ class Sync:
         try:
             look = time.monotonic() >= self._look_at.get(project.id, 0.0)
             busy = self._exchange(project, look=look) or (woken and not look)
-        except (LabelStudioError, TokenError, TemplateError) as error:
+        except (LabelStudioError, TokenError, TemplateError, StoreError) as error:
             self._look_at[project.id] = time.monotonic() + min(RETRY_AFTER, self.settings.sync_interval)
             self._note_error(project, str(error))
         except OperationalError as error:
@@ -116,6 +117,8 @@ class Sync:
             busy |= work.enqueue_rounds(self.pool, self.conn, project.id, self.settings)
         except (redis.RedisError, ValkeyError) as error:
             log.warning("project %d: nothing can be enqueued: %s", project.ls_id, error)
+        except (TemplateError, StoreError) as error:
+            log.error("project %d: no training can be opened: %s", project.ls_id, error)
         except OperationalError as error:
             log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
         return busy
