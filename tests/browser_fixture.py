@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from scipy import ndimage
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -92,16 +93,20 @@ def shoot(page: "Page", where: Rectangle) -> NDArray[np.int16]:
         return np.asarray(image.convert("RGB"), dtype=np.int16)
 
 
-def drawn(shown: NDArray[np.int16], hidden: NDArray[np.int16], size: tuple[int, ...]) -> NDArray[np.bool_]:
+def drawn(
+    shown: NDArray[np.int16], hidden: NDArray[np.int16], size: tuple[int, ...], *, outline: int = 0
+) -> NDArray[np.bool_]:
     """The pixels of the image (`size`: height, width) most of whose area differs between two shots.
 
     Differs: by more than half of what is usual where they differ at all, since the page softens the edges of brush
-    masks. At the image's size, since a polygon's outline is drawn on both sides of its edge.
+    masks. `outline`: by so many pixels of the screen a polygon's outline reaches beyond its edge.
     """
     difference = np.abs(shown - hidden).max(axis=2)
     usual = np.median(difference[difference > SEEN]) if (difference > SEEN).any() else 2 * SEEN
-    differs = Image.fromarray((difference > usual / 2).astype(np.uint8) * 255)
-    area = differs.resize((size[1], size[0]), Image.Resampling.BOX)
+    different = difference > usual / 2
+    if outline:
+        different = ndimage.binary_erosion(different, iterations=outline)
+    area = Image.fromarray(different.astype(np.uint8) * 255).resize((size[1], size[0]), Image.Resampling.BOX)
     most: NDArray[np.bool_] = np.asarray(area) > 127
     return most
 

@@ -93,7 +93,7 @@ def test_masks_are_drawn_where_the_pool_has_them_and_come_back_as_they_were(
     cell.push(cell.predict())
     tasks = {task.ls_id: task for task in cell.tasks()}
     where = open_label_stream(page, slices.places.label_studio.url, cell.ls_id)
-    seen: list[int] = []
+    seen, outline = list[int](), int(kind == "polygon")
     for number in range(len(tasks)):
         task = tasks[open_task(page)]
         masks = cell.drawn(cell.file_of(task))
@@ -103,11 +103,11 @@ def test_masks_are_drawn_where_the_pool_has_them_and_come_back_as_they_were(
         hide_all(page)
         none = shoot(page, where)
         toggle(page, WHITE)  # alone: a polygon's outline would cover its neighbours' edges
-        white = iou(drawn(shoot(page, where), none, masks[WHITE].shape), masks[WHITE])
+        white = iou(drawn(shoot(page, where), none, masks[WHITE].shape, outline=outline), masks[WHITE])
         toggle(page, WHITE)
         hide_all(page)
         either = masks[WHITE] | masks[GREY]
-        both = iou(drawn(shown, none, either.shape), either)
+        both = iou(drawn(shown, none, either.shape, outline=outline), either)
         print(f"{kind}, task {task.ls_id}: IoU on the screen: {WHITE} {white:.3f}, all {both:.3f}")
         assert white >= 0.9
         assert both >= 0.9
