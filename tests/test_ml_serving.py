@@ -501,3 +501,23 @@ print("torch" in sys.modules)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["True", "True", "True", "False"]
     assert issubclass(MissingExtra, ImportError)
+
+
+def test_a_version_that_a_fit_sets_meanwhile_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new object looks, finds no version, and is about to write the first one: the fit's stays."""
+    monkeypatch.setenv("MASKLOOP_HOME", str(tmp_path))
+    get_settings.cache_clear()
+
+    class Model(LabelStudioMLBase):
+        """Looks at its version just before a fit sets it."""
+
+        def get(self, key: str) -> str | None:
+            before = super().get(key)
+            State(tmp_path, "Model").set("7", "model_version", "1.1.0")
+            return before
+
+    Model(project_id="7")
+    assert State(tmp_path, "Model").get("7", "model_version") == "1.1.0"
+    get_settings.cache_clear()

@@ -47,7 +47,8 @@ class LabelStudioMLBase:
         if label_config is not None:
             self.use_label_config(label_config)
         if not self.get(MODEL_VERSION):
-            self.set(MODEL_VERSION, self.INITIAL_MODEL_VERSION)
+            # A fit may set its version at this very moment, and that one counts.
+            self._state.change(self.project_id, MODEL_VERSION, lambda now: now or self.INITIAL_MODEL_VERSION)
         self.setup()
 
     def setup(self) -> None:
