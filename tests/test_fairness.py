@@ -214,6 +214,7 @@ def predicted(pool: Pool) -> list[int]:
         return list(session.scalars(statement.order_by(Prediction.id)))
 
 
+@pytest.mark.slow
 def test_a_project_of_many_images_does_not_starve_another(
     pool: Pool, settings: Settings, workers: Workers, crowd: tuple[int, int]
 ) -> None:
