@@ -7,7 +7,7 @@ Uncertainties are in 0..1 (natural logarithm divided by ln 2).
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, String, TypeDecorator, UniqueConstraint
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, String, TypeDecorator, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -63,6 +63,13 @@ class Project(Base):
     """Of the prompt sheets that were read for its tasks; "" without any."""
     prompted_with: Mapped[str] = mapped_column(String(16), default="")
     """Digest of the rules by which the tasks' prompts were last worked out."""
+    grouping: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What keeps images together (a patient, a case, a video): {"field": name in the task's data} or
+    {"pattern": regular expression on the image's name, its first group counts}; empty: each image is a group."""
+    grouped_with: Mapped[str] = mapped_column(String(16), default="")
+    """Digest of the grouping by which the tasks' group keys were last worked out."""
+    blind_share: Mapped[float] = mapped_column(default=0.0)
+    """Share of the groups, 0..1, whose images are annotated without a prediction shown."""
     synced_at: Mapped[datetime | None]
     """Largest Label Studio `updated_at` that was taken in completely."""
     checked_at: Mapped[datetime | None]
@@ -90,6 +97,8 @@ class Image(Base):
     format: Mapped[str] = mapped_column(String(20))
     size: Mapped[int]
     """Bytes."""
+    phash: Mapped[str | None] = mapped_column(String(16))
+    """Perceptual hash, 64 bits in hex; None where it was not worked out yet."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 
@@ -118,6 +127,10 @@ class Task(Base):
     all the project's images."""
     prompt_digest: Mapped[str] = mapped_column(String(16), default="")
     """Of the texts in `prompts`, see `PromptSet`; "" where that is empty."""
+    group_key: Mapped[str] = mapped_column(String(200), default="")
+    """What the image belongs to, by `Project.grouping`; "": a group of its own."""
+    blind: Mapped[bool] = mapped_column(default=False)
+    """Its annotator is shown no prediction, so that the label can be trusted to be a person's own."""
     state: Mapped[str] = mapped_column(String(10), default="new")
     error: Mapped[str | None]
     attempts: Mapped[int] = mapped_column(default=0)
@@ -179,6 +192,10 @@ class Model(Base):
     parent_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"))
     config: Mapped[dict[str, Any]] = mapped_column(default=dict)
     metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    manifest_digest: Mapped[str | None] = mapped_column(String(64))
+    """Blob of kind `manifests`: where the model comes from, word for word; None for models of earlier releases."""
+    pruned_at: Mapped[datetime | None]
+    """When its weights were removed from the store; its row and figures stay."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 
@@ -195,6 +212,10 @@ class Champion(Base):
     fence: Mapped[int] = mapped_column(default=1)
     """Grows by one with every change."""
     pinned: Mapped[bool] = mapped_column(default=False)
+    challenger_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"))
+    """A model in shadow: it has passed the gate, predicts newly labelled images beside the champion, and waits for a
+    person's word."""
+    challenger_since: Mapped[datetime | None]
     changed_at: Mapped[datetime] = mapped_column(default=utcnow)
     changed_by: Mapped[str] = mapped_column(String(200), default="")
 
@@ -324,9 +345,19 @@ class Snapshot(Base):
 
 
 class Round(Base):
-    """One attempt to train on a snapshot: queued, running, then promoted, rejected, failed or cancelled."""
+    """One attempt to train on a snapshot: queued, running, then promoted, shadow, rejected, failed or cancelled."""
 
     __tablename__ = "rounds"
+    __table_args__ = (
+        # One training per project at a time, whatever process believes what.
+        Index(
+            "ux_rounds_open",
+            "project_id",
+            unique=True,
+            sqlite_where=text("state IN ('queued', 'running')"),
+            postgresql_where=text("state IN ('queued', 'running')"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
@@ -344,6 +375,12 @@ class Round(Base):
     """{"step", "steps", "loss", "eta"} with eta in seconds."""
     reason: Mapped[str | None]
     """The gate's or the failure's words."""
+    decision: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """The gate's verdict with all its figures, and who or what took it; empty before there is one."""
+    holder: Mapped[str | None] = mapped_column(String(200))
+    """The process that works on it: host, process id and a token of its own."""
+    held_until: Mapped[datetime | None]
+    """When its holder counts as gone unless it renews this."""
     started_at: Mapped[datetime | None]
     ended_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
@@ -376,6 +413,15 @@ class Batch(Base):
     """[{"task_id", "rank", "score", "reason"}]."""
     closed_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class Cursor(Base):
+    """How far something has read the event log; rows of `events` up to `position` are done with."""
+
+    __tablename__ = "cursors"
+
+    name: Mapped[str] = mapped_column(String(60), primary_key=True)
+    position: Mapped[int] = mapped_column(default=0)
 
 
 class Event(Base):

@@ -1,0 +1,17 @@
+"""What a training round works on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from maskloop_learner.pool.snapshot import Manifest
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a round works on, read once at its start."""
+
+    round_id: int
+    project_id: int
+    snapshot_id: int
+    manifest: Manifest
+    folder: Path
