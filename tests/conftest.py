@@ -10,6 +10,7 @@ pytest_plugins = [
     "s3_fixture",
     "matrix_fixture",
     "demo_fixture",
+    "recovery_fixture",
     "browser_fixture",
     "official_fixture",
 ]
