@@ -1,5 +1,7 @@
 """Fixtures that every test file may use; each kind lives in a module of its own."""
 
+import pytest
+
 pytest_plugins = [
     "pool_fixture",
     "command_fixture",
@@ -14,3 +16,11 @@ pytest_plugins = [
     "browser_fixture",
     "official_fixture",
 ]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs the one running demo, and measures its speed: such tests run alone, one after the other."""
+    for item in items:
+        if "demo" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.demo)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 
 import httpx
@@ -28,8 +29,9 @@ from maskloop_backend.labelstudio.template import write_config
 from maskloop_backend.masks.regions import to_regions
 from maskloop_learner.pool.masks import Mask, decode_mask
 from maskloop_learner.pool.queries import usable_labels
-from maskloop_learner.pool.schema import Project
-from maskloop_queue.triggers import active_round, request_training
+from maskloop_learner.pool.schema import Project, utcnow
+from maskloop_learner.settings import Settings
+from maskloop_queue.triggers import active_round, due_cause, request_training
 
 LEASE = 4
 SETTINGS = {
@@ -141,6 +143,19 @@ class Loop(Demo):
     def train(self) -> None:
         """Ask for a training."""
         request_training(self.pool, self.project().id, cause="test")
+
+    def unsettled(self) -> list[str]:
+        """As the demo's; a training that was asked for, or that labels make due, is not rest either."""
+        with self.pool.read() as session:
+            project = session.scalars(select(Project).where(Project.ls_id == self.ls_id)).one()
+            cause = due_cause(session, project, self.asked, now=utcnow())
+        return [*([f"a training is due: {cause}"] if cause else []), *super().unsettled()]
+
+    @cached_property
+    def asked(self) -> Settings:
+        """The settings of the installation's processes."""
+        values = {k.removeprefix("MASKLOOP_").lower(): v for k, v in self.env.items() if k.startswith("MASKLOOP_")}
+        return Settings.model_validate(values)
 
     def training(self) -> bool:
         """Whether a round is open."""
