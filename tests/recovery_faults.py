@@ -149,7 +149,7 @@ def disk_is_full(*, at: str) -> Fault:
             step, steps = int(progress.get("step", 0)), int(progress.get("steps", 1))
             return step >= 3 if at == "checkpoint" else step >= steps
 
-        wait_for(f"the moment of {at}", reached, BACK, loop.check_alive)
+        wait_for(f"the moment of {at}", reached, 4 * BACK, loop.check_alive)
         ballast = loop.home / "ballast"
         written = fill(ballast)
         time.sleep(OUTAGE)
