@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from sqlalchemy.orm import Session
+
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Round, Snapshot, utcnow
@@ -16,9 +18,9 @@ from maskloop_queue.fitting import train_and_publish
 from maskloop_queue.lease import RoundBusy, held, hold_folder, lease_of, new_holder, release, take
 from maskloop_queue.plan import Plan
 from maskloop_queue.reporter import Report, Reporter
-from maskloop_queue.triggers import ACTIVE, BACKOFF
+from maskloop_queue.triggers import ACTIVE, BACKOFF, active_round, withdraw_requests
 
-__all__ = ["RoundBusy", "cancel", "run", "sweep"]
+__all__ = ["RoundBusy", "cancel", "cancel_project", "run", "sweep"]
 
 log = logging.getLogger(__name__)
 
@@ -107,9 +109,23 @@ def cancel(pool: Pool, round_id: int, *, by: str) -> bool:
         row = session.get(Round, round_id, with_for_update=True)
         if row is None or row.state not in ACTIVE:
             return False
-        row.state, row.reason, row.ended_at = "cancelled", f"cancelled by {by}", utcnow()
-        record(session, "round.cancelled", project_id=row.project_id, subject=str(round_id), data={"by": by})
+        _end(session, row, by=by)
         return True
+
+
+def cancel_project(pool: Pool, project_id: int, *, by: str) -> tuple[int | None, int]:
+    """End the project's open round and withdraw the wishes that no round has answered: the round's id, their number."""
+    with pool.write() as session:
+        wishes = withdraw_requests(session, project_id, by=by)
+        row = active_round(session, project_id)
+        if row is not None:
+            _end(session, row, by=by)
+        return row.id if row is not None else None, wishes
+
+
+def _end(session: Session, row: Round, *, by: str) -> None:
+    row.state, row.reason, row.ended_at = "cancelled", f"cancelled by {by}", utcnow()
+    record(session, "round.cancelled", project_id=row.project_id, subject=str(row.id), data={"by": by})
 
 
 def _begin(pool: Pool, round_id: int, settings: Settings, holder: str) -> Snapshot | None:

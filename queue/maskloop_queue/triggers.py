@@ -30,6 +30,16 @@ def request_training(pool: Pool, project_id: int, *, cause: str) -> int:
         return request.id
 
 
+def withdraw_requests(session: Session, project_id: int, *, by: str) -> int:
+    """Take back the wishes that no round has answered; returns how many there were."""
+    found = _open_requests(session, project_id)
+    for request in found:
+        request.refused = f"cancelled by {by}"
+    if found:
+        record(session, "training.withdrawn", project_id=project_id, data={"by": by, "requests": len(found)})
+    return len(found)
+
+
 def active_round(session: Session, project_id: int) -> Round | None:
     """The round that is queued, waiting for its retry or running."""
     return session.scalar(
@@ -127,13 +137,15 @@ def _open_round(pool: Pool, project_id: int, snapshot_id: int, *, cause: str, as
     with pool.write() as session:
         if active_round(session, project_id) is not None:
             return None
+        wishes = [request for request in _open_requests(session, project_id) if request.id in asked]
+        if asked and not wishes:
+            return None  # withdrawn meanwhile
         opened = Round(project_id=project_id, snapshot_id=snapshot_id, cause=cause)
         session.add(opened)
         session.flush()
         # A wish uttered since the snapshot was frozen may be about labels that are not in it: the next round's.
-        for request in _open_requests(session, project_id):
-            if request.id in asked:
-                request.round_id = opened.id
+        for request in wishes:
+            request.round_id = opened.id
         record(session, "round.opened", project_id=project_id, subject=str(opened.id), data={"cause": cause})
         return opened.id
 
