@@ -53,6 +53,13 @@ class Settings(BaseSettings):
     training_threads: Threads = Field(
         max(1, CORES - max(1, CORES // 2)), description="CPU threads of a training, which runs at nice 10."
     )
+    training_share: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        description="Share of the time that a training works for at least when predictions that people wait for never "
+        "end; it stands still meanwhile. 1: it gives way to nobody.",
+    )
     gpu_workers: int = Field(1, ge=0, le=64, description="GPU workers that `maskloop up` starts on this machine.")
     training_workers: int = Field(
         1, ge=0, le=8, description="Training workers that `maskloop up` starts on this machine."

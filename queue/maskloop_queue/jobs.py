@@ -49,7 +49,7 @@ def train_round(round_id: int) -> Retry | None:
 
     def work() -> None:
         try:
-            rounds.run(place.pool, round_id, place.settings, place.report, place.should_stop)
+            rounds.run(place.pool, round_id, place.settings, place.report, place.should_stop, place.give_way)
         except rounds.RoundBusy as busy:
             log.info("round %d is left alone until %s: %s", round_id, busy.until, busy)
 

@@ -17,9 +17,8 @@ from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.schema import Round
 from maskloop_learner.settings import Settings
+from maskloop_queue.processes import machine
 from maskloop_queue.timing import has_come
-
-BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class RoundBusy(RuntimeError):
@@ -42,9 +41,8 @@ def new_holder(folder: Path) -> str:
 
 def _place(folder: Path) -> str:
     """The same for all processes whose locks in `folder` exclude each other: one kernel, one folder."""
-    kernel = BOOT.read_text().strip() if BOOT.exists() else socket.gethostname()
     found = folder.stat()
-    return hashlib.sha256(f"{kernel} {found.st_dev} {found.st_ino}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"{machine()} {found.st_dev} {found.st_ino}".encode()).hexdigest()[:16]
 
 
 @contextmanager

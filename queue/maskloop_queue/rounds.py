@@ -29,8 +29,17 @@ MAX_DEATHS = 20
 """A process that is killed says nothing of its labels, so it is tried more often than one that fails."""
 
 
-def run(pool: Pool, round_id: int, settings: Settings, report: Report, should_stop: Callable[[], bool]) -> None:
+def run(
+    pool: Pool,
+    round_id: int,
+    settings: Settings,
+    report: Report,
+    should_stop: Callable[[], bool],
+    give_way: Callable[[], None] = lambda: None,
+) -> None:
     """Train the round's snapshot and publish the outcome. A round that has ended is left alone.
+
+    `give_way` is called between two pieces of work and may wait.
 
     A failure is written to the round with the time of its next try, then raised; a stop puts the round back. Raises
     RoundBusy, with the time of the next try written too, when another process is at work on it.
@@ -43,13 +52,20 @@ def run(pool: Pool, round_id: int, settings: Settings, report: Report, should_st
         return
     try:
         with hold_folder(_folder(settings.home, round_id), until=utcnow() + lease_of(settings) / 3):
-            _work(pool, round_id, settings, report, should_stop)
+            _work(pool, round_id, settings, report, should_stop, give_way)
     except RoundBusy as busy:
         _come_back(pool, round_id, busy.until)
         raise
 
 
-def _work(pool: Pool, round_id: int, settings: Settings, report: Report, should_stop: Callable[[], bool]) -> None:
+def _work(
+    pool: Pool,
+    round_id: int,
+    settings: Settings,
+    report: Report,
+    should_stop: Callable[[], bool],
+    give_way: Callable[[], None],
+) -> None:
     from maskloop_learner.train.loop import TrainingCancelled
 
     folder = _folder(settings.home, round_id)
@@ -63,6 +79,7 @@ def _work(pool: Pool, round_id: int, settings: Settings, report: Report, should_
             lease=lease_of(settings),
             report=report,
             should_stop=should_stop,
+            give_way=give_way,
         )
         try:
             manifest = load_manifest(pool, snapshot)
