@@ -21,7 +21,7 @@ TUMOR = Control("brush", "tag", "image", "image", ("Tumor",))
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     """Settings whose home is a fresh folder."""
-    return Settings(home=tmp_path / "home")
+    return Settings(home=tmp_path / "home", trigger_quiet=0)
 
 
 @pytest.fixture

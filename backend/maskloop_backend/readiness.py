@@ -70,6 +70,8 @@ class Readiness:
             return f"Go on labelling: a training is {self.training}."
         if self.labels_missing is None:
             return "Label the tasks that come first; `maskloop train` learns from them."
+        if self.labels_missing == 0:
+            return "Go on labelling: the next training starts when no label has come for a moment."
         return f"Label the tasks that come first: the next training starts after {count(self.labels_missing, 'label')}."
 
     def as_json(self) -> dict[str, Any]:

@@ -4,10 +4,12 @@ Each field's description is its documentation; docs/settings.md is tested agains
 """
 
 import os
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
+from croniter import CroniterError, croniter
 from platformdirs import user_data_path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -50,6 +52,13 @@ class Settings(BaseSettings):
     )
     training_threads: Threads = Field(
         max(1, CORES - max(1, CORES // 2)), description="CPU threads of a training, which runs at nice 10."
+    )
+    training_share: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        description="Share of the time that a training works for at least when predictions that people wait for never "
+        "end; it stands still meanwhile. 1: it gives way to nobody.",
     )
     gpu_workers: int = Field(1, ge=0, le=64, description="GPU workers that `maskloop up` starts on this machine.")
     training_workers: int = Field(
@@ -106,6 +115,12 @@ class Settings(BaseSettings):
     trigger_labels: int = Field(
         10, ge=0, description="A training starts by itself after this many new or changed labels; 0: never."
     )
+    trigger_quiet: float = Field(
+        60.0, ge=0, description="Seconds without a new label that such a training waits for, so that it takes in more."
+    )
+    trigger_max_wait: float = Field(
+        900.0, ge=0, description="Seconds for which new labels may put such a training off, however steadily they come."
+    )
     trigger_cron: str | None = Field(
         None,
         description="Cron expression (UTC) at which a training starts if there are new labels, e.g. `0 3 * * *`.",
@@ -150,6 +165,17 @@ class Settings(BaseSettings):
     @classmethod
     def _check_hosts(cls, text: str | None) -> str | None:
         Hosts.parse(text or "")
+        return text
+
+    @field_validator("trigger_cron")
+    @classmethod
+    def _check_cron(cls, text: str | None) -> str | None:
+        if text is None or not text.strip():
+            return None
+        try:
+            croniter(text, datetime(2026, 1, 1, tzinfo=UTC)).get_next(datetime)
+        except CroniterError as error:
+            raise ValueError(f"not a cron expression that has a moment: {error}; write e.g. `0 3 * * *`") from error
         return text
 
     @property

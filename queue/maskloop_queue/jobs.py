@@ -46,10 +46,14 @@ def train_round(round_id: int) -> Retry | None:
     from maskloop_queue import rounds
 
     place = running()
-    return resumable(
-        lambda: rounds.run(place.pool, round_id, place.settings, place.report, place.should_stop),
-        name=f"round {round_id}",
-    )
+
+    def work() -> None:
+        try:
+            rounds.run(place.pool, round_id, place.settings, place.report, place.should_stop, place.give_way)
+        except rounds.RoundBusy as busy:
+            log.info("round %d is left alone until %s: %s", round_id, busy.until, busy)
+
+    return resumable(work, name=f"round {round_id}")
 
 
 def resumable(work: Callable[[], None], *, name: str) -> Retry | None:

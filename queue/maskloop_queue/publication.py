@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Champion, Model, Project, Round, utcnow
+from maskloop_learner.pool.schema import Champion, Model, Project, utcnow
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.gate import Decision
 from maskloop_learner.train.registry import ChampionConflict, ensure_version, set_champion
+from maskloop_queue.lease import held
 from maskloop_queue.plan import Plan
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ def publish(
     """Keep the model and what was decided; make it the champion if the gate said so. Does nothing twice."""
     digest = pool.store.put("weights", weights)
     with pool.write() as session:
-        row = session.get_one(Round, plan.round_id)
-        if row.state != "running":
-            # A second execution of the same job, or a person, ended this round first: publish nothing twice.
-            log.info("round %d ended elsewhere (%s); this outcome is dropped", plan.round_id, row.state)
+        row = held(session, plan.round_id, plan.holder)
+        if row is None:
+            # Another process has the round now, or a person has ended it: publish nothing twice.
+            log.info("round %d goes on or has ended elsewhere; this outcome is dropped", plan.round_id)
             return
         project = session.get_one(Project, plan.project_id)
         champion = session.get(Champion, plan.project_id)

@@ -9,6 +9,8 @@ from redis import RedisError
 from rq import get_current_job
 
 from maskloop_learner.settings import Settings, get_settings
+from maskloop_queue.connection import connect
+from maskloop_queue.politeness import GivingWay, somebody_waits
 
 if TYPE_CHECKING:
     from maskloop_learner.pool.pool import Pool
@@ -37,6 +39,7 @@ class Place:
         self._should_stop = should_stop
         self._pool: Pool | None = None
         self._predictors: Predictors | None = None
+        self._giving_way: GivingWay | None = None
         self._save_at = self._log_at = 0.0
 
     @property
@@ -65,6 +68,14 @@ class Place:
         """Whether the worker wants to end and the job should come to a point where it can go on later."""
         self.progress()
         return self._should_stop()
+
+    def give_way(self) -> None:
+        """Wait while a person waits for a prediction, within what the training's share allows."""
+        if self._giving_way is None:
+            look = somebody_waits(connect(self.settings, patience=0.1), self.progress)
+            share = self.settings.training_share
+            self._giving_way = GivingWay(waits=lambda: not self._should_stop() and look(), share=share)
+        self._giving_way.pause()
 
     def report(self, progress: dict[str, Any]) -> None:
         """Say how far the job is, for instance {"step", "steps", "loss", "eta"}: into the job and the log."""

@@ -1,5 +1,6 @@
 """`maskloop demo`: everything with a Label Studio of its own and a project to try."""
 
+import os
 import threading
 import webbrowser
 from pathlib import Path
@@ -38,6 +39,8 @@ def demo(
     """Start everything with a Label Studio of its own and a project: brain MRI slices, or your own folder."""
     from maskloop_backend.services import run_services
 
+    # Who tries the loop should not wonder why nothing happens after the tenth label.
+    os.environ.setdefault("MASKLOOP_TRIGGER_QUIET", "5")
     settings = get_settings()
     start_logging(settings)
     folder = settings.home / "demo"

@@ -11,6 +11,7 @@ from rich.table import Table
 from sqlalchemy import select
 
 from maskloop_backend.cli import weights
+from maskloop_backend.cli.cancelling import goes_on_without_us, report_cancel
 from maskloop_backend.cli.context import open_pool, pick_project, print_json
 from maskloop_backend.cli.errors import CommandError
 from maskloop_backend.cli.ranking import ProjectOption
@@ -37,6 +38,7 @@ def register(app: typer.Typer) -> None:
 def train(
     project: ProjectOption = None,
     wait: Annotated[bool, typer.Option(help="Show the progress until the training has ended.")] = True,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End the training that is queued or runs.")] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train on all labels so far, now. `maskloop up` must run: its training worker does the work."""
@@ -46,12 +48,16 @@ def train(
 
     pool, settings = open_pool(), get_settings()
     chosen = pick_project(pool, project)
+    if cancel:
+        report_cancel(pool, settings, chosen, as_json=as_json)
+        return
     request_id = request_training(pool, chosen.id, cause="cli")
     wake(connect(settings), chosen.ls_id)
     if not wait:
         print_json({"request": request_id}) if as_json else print(f"Training is requested (request {request_id}).")
         return
-    ended = _follow(pool, _round_of(pool, request_id))
+    with goes_on_without_us():
+        ended = _follow(pool, _round_of(pool, request_id))
     figures = {"round": ended.id, "state": ended.state, "reason": ended.reason, "model": ended.model_id}
     print_json(figures) if as_json else print(f"Round {ended.id} is {ended.state}: {ended.reason}")
     if ended.state in ("failed", "cancelled"):

@@ -24,7 +24,8 @@ from maskloop_learner.predict.version import prediction_version, ranks_apart
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.registry import refresh_version, version_config
 from maskloop_queue.queues import enqueue_rank, enqueue_round, enqueue_score, live_round_jobs
-from maskloop_queue.triggers import start_due_round
+from maskloop_queue.timing import has_come
+from maskloop_queue.triggers import LONGEST_PAUSE, start_due_round
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +120,8 @@ def enqueue_rounds(pool: Pool, conn: redis.Redis, project_id: int, settings: Set
         statement = select(Round).where(Round.project_id == project_id, Round.state.in_(("queued", "running")))
         rounds = session.scalars(statement).all()
     for row in rounds:
-        due = row.retry_at is None or row.retry_at <= utcnow()
+        # A clock that was set back must not keep a round waiting for longer than it was to wait.
+        due = row.retry_at is None or has_come(row.retry_at, now=utcnow(), longest=LONGEST_PAUSE)
         if due and row.id not in alive and enqueue_round(conn, row.id, row.attempts + 1):
             log.info("project %d: round %d is enqueued (attempt %d)", project_id, row.id, row.attempts + 1)
     return bool(rounds)
