@@ -19,7 +19,7 @@ from maskloop_learner.pool.schema import Champion, Model, Project, Round, TrainR
 from maskloop_learner.prompts.rules import default_prompts
 from maskloop_learner.settings import Settings, get_settings
 
-ENDED = ("promoted", "rejected", "failed", "cancelled")
+ENDED = ("promoted", "shadow", "rejected", "failed", "cancelled")
 START_PATIENCE = 120.0
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 

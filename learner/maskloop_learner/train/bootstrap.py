@@ -41,7 +41,7 @@ def lower_bound(
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples!r}")
     member = np.unique(np.asarray(groups, dtype=np.str_), return_inverse=True)[1]
-    sizes, sums = np.bincount(member), np.bincount(member, weights=values)
+    sizes, sums = np.bincount(member), np.bincount(member, weights=values).astype(np.float64)
     if sizes.size < 2:
         return None
     return float(np.quantile(resample_means(sums, sizes, seed=seed, resamples=resamples), tail(level, sizes.size)))

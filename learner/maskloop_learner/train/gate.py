@@ -165,8 +165,8 @@ def table_rows(decision: Decision) -> list[tuple[str, str, str, str, str, str]]:
         verdict = ("ok" if each.passed else "worse") if each.counted else "too few to count"
         rows.append((f"{each.kind} {each.name}", each.images, each.champion, each.challenger, verdict))
     found = [(part, str(n), f"{a:.3f}", f"{b:.3f}", f"{b - a:+.3f}", verdict) for part, n, a, b, verdict in rows]
-    for label, each in decision.calibration.items():
-        a, b = each["champion"], each["challenger"]
+    for label, sides in decision.calibration.items():
+        a, b = sides["champion"], sides["challenger"]
         found.append((f"calibration error {label}", "", f"{a:.3f}", f"{b:.3f}", f"{b - a:+.3f}", ""))
     return found
 
