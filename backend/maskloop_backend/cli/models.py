@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from sqlalchemy import select
 
-from maskloop_backend.cli import weights
+from maskloop_backend.cli import shadow, weights
 from maskloop_backend.cli.context import open_pool, pick_project, print_json
 from maskloop_backend.cli.errors import CommandError
 from maskloop_backend.cli.ranking import ProjectOption
@@ -30,6 +30,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer()
     group.callback(invoke_without_command=True)(models)
     weights.register(group)
+    shadow.register(group)
     app.add_typer(group, name="models")
     app.command()(rollback)
 

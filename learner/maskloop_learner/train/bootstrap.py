@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, t
+from scipy.special import ndtr, stdtrit
 
 RESAMPLES = 4000
 """The bound's own chance is then a thirtieth of the standard error."""
@@ -65,5 +65,5 @@ def resample_means(
 
 def tail(level: float, groups: int) -> float:
     """The share of resampled means that is left below the bound: 1 - level, and less the fewer groups there are."""
-    expanded = np.sqrt(groups / (groups - 1)) * t.ppf(1 - level, groups - 1)
-    return float(norm.cdf(expanded))
+    expanded = np.sqrt(groups / (groups - 1)) * stdtrit(groups - 1, 1 - level)
+    return float(ndtr(expanded))

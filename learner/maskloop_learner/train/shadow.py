@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+import numpy as np
 from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.masks import Mask, decode_mask
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import Question, predictions_for, scores_of
-from maskloop_learner.pool.schema import Champion, Image, Label, Model, Project, Task, utcnow
+from maskloop_learner.pool.schema import Champion, Label, Model, Project, Task, utcnow
 from maskloop_learner.pool.snapshot import newest_labels
 from maskloop_learner.predict.version import prediction_version
 from maskloop_learner.settings import Settings
@@ -81,13 +82,13 @@ def report_shadow(pool: Pool, project_id: int, settings: Settings, rules: Rules)
         model, since = shadow
         project = session.get_one(Project, project_id)
         version = prediction_version(version_config(project, model, settings))
-        labels = fresh_labels(session, project_id, since)
+        labels, field = fresh_labels(session, project_id, since), project.grouping.get("source", "")
     seen = [find_seen(pool, each) for each in (champion.model_id, model.id)]
     labels = [pair for pair in labels if not any(_knows(each, pair[1]) for each in seen)]
     cases: list[Case] = []
     blind: set[str] = set()
     for label, task in labels:
-        made = _compare(pool, label, task, champion.version_id, version)
+        made = _compare(pool, label, task, champion.version_id, version, source=str(task.data.get(field) or ""))
         cases += made
         if made and task.blind:
             blind.add(made[0].image)
@@ -105,11 +106,10 @@ def _knows(seen: Learnt, task: Task) -> bool:
     return seen.has({"image": task.image_digest or "", "group": task.group_key})
 
 
-def _compare(pool: Pool, label: Label, task: Task, champion: str, challenger: str) -> list[Case]:
+def _compare(pool: Pool, label: Label, task: Task, champion: str, challenger: str, *, source: str) -> list[Case]:
     digest = task.image_digest or ""
     question = Question(digest, task.prompt_digest)
     with pool.read() as session:
-        image = session.get_one(Image, digest)
         rows = [predictions_for(session, version, [question]).get(question) for version in (champion, challenger)]
         both = [scores_of(session, [row.id])[row.id] for row in rows if row is not None and row.error is None]
     if len(both) < 2:
@@ -120,10 +120,11 @@ def _compare(pool: Pool, label: Label, task: Task, champion: str, challenger: st
         if label.known is not None and name not in label.known:
             continue
         theirs = [_mask(pool, digests[name]) for digests in (old, new)]
-        truth = _mask(pool, label.masks[name]) if name in label.masks else (theirs[0] & False)
+        truth = _mask(pool, label.masks[name]) if name in label.masks else np.zeros_like(theirs[0])
         case = Case(
-            image=image.digest,
-            group=task.group_key or image.digest,
+            image=digest,
+            group=task.group_key or digest,
+            source=source,
             label=name,
             area=float(truth.mean()),
             champion=dice(theirs[0], truth),
