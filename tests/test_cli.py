@@ -90,7 +90,7 @@ def test_a_wrong_call_is_one_line(command: Command) -> None:
 
 def test_models_and_rollback(command: Command, trained: int, pool: Pool, settings: Settings) -> None:
     """Two models, the second one the champion; after a rollback the first serves, pinned."""
-    settings.gate_margin, settings.train_seed = 0.99, 1
+    settings.gate_margin, settings.gate_allow_few, settings.train_seed = 0.99, True, 1
     train_again(pool, settings, trained)
     listed = parse(command("models", "--json")[1])
     for item in listed:

@@ -139,10 +139,34 @@ class Settings(BaseSettings):
         0.2, gt=0, lt=1, description="Share of the labelled images kept out of training for the gate."
     )
     gate_margin: float = Field(
-        0.02,
+        0.01,
         ge=0,
         lt=1,
-        description="Dice by which a challenger may be below the champion and still replace it.",
+        description="Dice by which a challenger may be below the champion: the lower bound of the difference must be "
+        "above minus this.",
+    )
+    gate_confidence: float = Field(0.95, gt=0.5, lt=1, description="One-sided confidence of that lower bound.")
+    gate_slice_margin: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Dice by which a challenger may be below the champion on a label, size, source or on empty images.",
+    )
+    gate_slice_images: int = Field(
+        20, ge=1, description="Validation images with which such a slice counts; smaller ones are reported only."
+    )
+    gate_calibration_margin: float = Field(
+        0.05, ge=0, le=1, description="By how much a challenger's calibration error may be above the champion's."
+    )
+    gate_min_images: int = Field(
+        30, ge=1, description="Validation images with which a challenger is promoted without a person."
+    )
+    gate_allow_few: bool = Field(
+        False, description="With fewer images mean Dice alone decides; else a challenger then waits for a person."
+    )
+    gate_mode: Literal["automatic", "shadow"] = Field(
+        "automatic",
+        description="automatic: what passes the gate serves; shadow: it waits for `maskloop models promote`.",
     )
     retention_hours: float = Field(
         24.0,

@@ -41,6 +41,8 @@ def demo(
 
     # Who tries the loop should not wonder why nothing happens after the tenth label.
     os.environ.setdefault("MASKLOOP_TRIGGER_QUIET", "5")
+    # Ten labels at a time would keep its loop waiting for a person until there are 150.
+    os.environ.setdefault("MASKLOOP_GATE_ALLOW_FEW", "1")
     settings = get_settings()
     start_logging(settings)
     folder = settings.home / "demo"
@@ -58,7 +60,7 @@ def demo(
                 failed.append(str(error))
                 stop.set()
             return
-        _announce(ready, content, account)
+        _announce(ready, content, account, few=settings.gate_allow_few)
         if browser:
             webbrowser.open(ready.address)
 
@@ -82,7 +84,7 @@ def _content(folder: Path, images: Path | None, masks: Path | None, prompts: lis
     return own_content(images, masks, named)
 
 
-def _announce(ready: Ready, content: DemoContent, account: Account) -> None:
+def _announce(ready: Ready, content: DemoContent, account: Account, *, few: bool) -> None:
     lines = [
         f"[bold]Ready[/bold] after {ready.seconds:.0f} s: {ready.tasks} tasks, {ready.predicted} masks drawn ahead.",
         "",
@@ -93,6 +95,8 @@ def _announce(ready: Ready, content: DemoContent, account: Account) -> None:
         'Click "Label All Tasks": the mask is drawn, the most uncertain image comes first.',
         "Correct and submit ten of them, and the model retrains by itself.",
     ]
+    if few:
+        lines.append("So few images show little: mean Dice decides which model serves (MASKLOOP_GATE_ALLOW_FEW=1).")
     if not content.seeds:
         lines.append("There is no model yet: label ten images, then the first training starts.")
     Console().print(Panel("\n".join(lines), title="Maskloop demo", expand=False))

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from sqlalchemy import select
 
-from maskloop_backend.cli import weights
+from maskloop_backend.cli import shadow, weights
 from maskloop_backend.cli.cancelling import goes_on_without_us, report_cancel
 from maskloop_backend.cli.context import open_pool, pick_project, print_json
 from maskloop_backend.cli.errors import CommandError
@@ -20,7 +20,7 @@ from maskloop_learner.pool.schema import Champion, Model, Project, Round, TrainR
 from maskloop_learner.prompts.rules import default_prompts
 from maskloop_learner.settings import Settings, get_settings
 
-ENDED = ("promoted", "rejected", "failed", "cancelled")
+ENDED = ("promoted", "shadow", "rejected", "failed", "cancelled")
 START_PATIENCE = 120.0
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
@@ -31,6 +31,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer()
     group.callback(invoke_without_command=True)(models)
     weights.register(group)
+    shadow.register(group)
     app.add_typer(group, name="models")
     app.command()(rollback)
 

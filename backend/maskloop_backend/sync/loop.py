@@ -113,7 +113,9 @@ class Sync:
             log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
         try:
             # Learning goes on when Label Studio is away, and serving when Redis is.
-            busy |= enqueue_fairly(self.pool, self.conn, project.id) > 0
+            missing = enqueue_fairly(self.pool, self.conn, project.id)
+            # What is never served is drawn when nothing else is left to draw.
+            busy |= (missing or work.enqueue_shadow(self.pool, self.conn, project.id, self.settings)) > 0
             busy |= work.enqueue_rounds(self.pool, self.conn, project.id, self.settings)
         except (redis.RedisError, ValkeyError) as error:
             log.warning("project %d: nothing can be enqueued: %s", project.ls_id, error)

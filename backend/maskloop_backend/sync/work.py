@@ -9,7 +9,16 @@ from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.prompting import follow_rules, rules_digest
-from maskloop_learner.pool.queries import answers, current_version, drawn, servable, unranked, unscored
+from maskloop_learner.pool.queries import (
+    Question,
+    answers,
+    current_version,
+    drawn,
+    predictions_for,
+    servable,
+    unranked,
+    unscored,
+)
 from maskloop_learner.pool.schema import (
     Champion,
     Model,
@@ -22,7 +31,8 @@ from maskloop_learner.pool.schema import (
 )
 from maskloop_learner.predict.version import prediction_version, ranks_apart
 from maskloop_learner.settings import Settings
-from maskloop_learner.train.registry import refresh_version, version_config
+from maskloop_learner.train.registry import ensure_version, refresh_version, version_config
+from maskloop_learner.train.shadow import fresh_labels, shadow_of
 from maskloop_queue.queues import enqueue_rank, enqueue_round, enqueue_score, live_round_jobs
 from maskloop_queue.timing import has_come
 from maskloop_queue.triggers import LONGEST_PAUSE, start_due_round
@@ -84,6 +94,30 @@ def enqueue_missing(pool: Pool, conn: redis.Redis, project_id: int, *, limit: in
             enqueue_rank(conn, version, *first)
         if undrawn is not None:
             enqueue_score(conn, version, *undrawn)
+    return len(missing)
+
+
+def enqueue_shadow(pool: Pool, conn: redis.Redis, project_id: int, settings: Settings) -> int:
+    """Enqueue what a model in shadow has not predicted yet of the images labelled since; return how many these are.
+
+    They are few, nobody waits for them, and they are never pushed to Label Studio.
+    """
+    with pool.read() as session:
+        shadow = shadow_of(session, project_id)
+        if shadow is None:
+            return 0
+        project, (model, since) = session.get_one(Project, project_id), shadow
+        version = prediction_version(version_config(project, model, settings))
+        tasks = [task for _, task in fresh_labels(session, project_id, since)]
+        questions = [Question(task.image_digest, task.prompt_digest) for task in tasks if task.image_digest]
+        there = predictions_for(session, version, questions)
+        missing = [question for question in questions if question not in there][:JOBS_AHEAD]
+        known = session.get(PredictionVersion, version) is not None
+    if missing and not known:
+        with pool.write() as session:
+            ensure_version(session, session.get_one(Project, project_id), session.get_one(Model, model.id), settings)
+    for question in missing:
+        enqueue_score(conn, version, *question)
     return len(missing)
 
 
