@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Champion, Model, Project, Round, utcnow
+from maskloop_learner.pool.schema import Champion, Project, Round, utcnow
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.gate import Decision
+from maskloop_learner.train.manifests import add_model, keep_weights
 from maskloop_learner.train.registry import ChampionConflict, ensure_version, set_champion
 from maskloop_queue.plan import Plan
 
@@ -30,7 +31,7 @@ def publish(
     parent: int | None,
 ) -> None:
     """Keep the model and what was decided; make it the champion if the gate said so. Does nothing twice."""
-    digest = pool.store.put("weights", weights)
+    kept = keep_weights(pool.store, weights)
     with pool.write() as session:
         row = session.get_one(Round, plan.round_id)
         if row.state != "running":
@@ -42,18 +43,19 @@ def publish(
         if decision.promote and champion is not None and champion.pinned and champion.changed_at > row.created_at:
             said = f"{champion.changed_by} pinned the champion while this trained; labels from then on count"
             decision = replace(decision, promote=False, reason=said)
-        model = Model(
+        model = add_model(
+            session,
+            pool.store,
             project_id=plan.project_id,
-            weights_digest=digest,
-            backbone=settings.backbone,
+            weights=kept,
             labels=plan.manifest["labels"],
-            snapshot_id=plan.snapshot_id,
-            parent_id=parent,
+            made_by=f"round {plan.round_id}",
             config=_config(settings, found),
             metrics={"validation": decision.figures, "decision": decision.reason, **(found.to_dict() if found else {})},
+            settings=settings,
+            snapshot_id=plan.snapshot_id,
+            parent_id=parent,
         )
-        session.add(model)
-        session.flush()
         row.model_id, row.ended_at, row.reason = model.id, utcnow(), decision.reason
         row.state = "promoted" if decision.promote else "rejected"
         if decision.promote:
