@@ -4,8 +4,10 @@ import logging
 
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Champion, Model
+from maskloop_learner.pool.store import BlobError
 from maskloop_learner.prompts.rules import default_prompts, render_negative
 from maskloop_learner.settings import Settings
+from maskloop_learner.train.fallback import look_after
 from maskloop_learner.train.gate import decide
 from maskloop_queue.plan import Plan
 from maskloop_queue.publication import publish
@@ -48,6 +50,8 @@ def train_and_publish(pool: Pool, plan: Plan, settings: Settings, reporter: Repo
     trial = Trial(pool=pool, manifest=plan.manifest, settings=settings, tick=reporter.tick)
     predictor = trial.load(weights)
     challenger = trial.validate(predictor, examples["validation"])
+    # A champion that is lost or altered is no rival: the last one that is whole takes its place first.
+    look_after(pool, plan.project_id, settings)
     with pool.read() as session:
         champion = session.get(Champion, plan.project_id)
         fence = champion.fence if champion else 0
@@ -55,11 +59,11 @@ def train_and_publish(pool: Pool, plan: Plan, settings: Settings, reporter: Repo
     # Champion and challenger are compared on the very same images, in the same order, with the same samples.
     old = None
     if rival is not None and set(plan.manifest["labels"]) <= set(rival.labels):
-        rivals_weights = pool.store.get("weights", rival.weights_digest)
         try:
+            rivals_weights = pool.store.get("weights", rival.weights_digest)
             old = trial.validate(trial.load(rivals_weights), examples["validation"])
-        except (CheckpointError, BackboneError) as error:
-            # Made by another release: it predicts nothing any more, and must not stand in the way for ever.
+        except (CheckpointError, BackboneError, BlobError) as error:
+            # Lost, or made by another release: it predicts nothing any more, and must not stand in the way for ever.
             log.warning("round %d: the champion cannot be compared with: %s", plan.round_id, error)
     decision = decide(champion=old, challenger=challenger, margin=settings.gate_margin)
     found = trial.examine(predictor, examples["validation"]) if decision.promote else None

@@ -22,6 +22,7 @@ from maskloop_learner.pool.schema import (
 )
 from maskloop_learner.predict.version import prediction_version, ranks_apart
 from maskloop_learner.settings import Settings
+from maskloop_learner.train.fallback import version_fault
 from maskloop_learner.train.registry import refresh_version, version_config
 from maskloop_queue.queues import enqueue_rank, enqueue_round, enqueue_score, live_round_jobs
 from maskloop_queue.triggers import start_due_round
@@ -73,7 +74,7 @@ def enqueue_missing(pool: Pool, conn: redis.Redis, project_id: int, *, limit: in
     limit = JOBS_AHEAD if limit is None else limit
     with pool.read() as session:
         version = current_version(session, project_id)
-        if version is None:
+        if version is None or version_fault(session, version) is not None:
             return 0
         missing = unscored(session, project_id, version, limit=limit)
         ahead = ranks_apart(session.get_one(PredictionVersion, version).config)
