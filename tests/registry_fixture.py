@@ -15,11 +15,11 @@ from maskloop_learner.train.manifests import add_model, keep_weights
 from maskloop_learner.train.registry import ensure_version, set_champion
 
 
-def small_weights(seed: int = 0, *, backbone: str = "nano") -> bytes:
+def small_weights(seed: int = 0, **meta: str) -> bytes:
     """A weights file that says what it is and holds four numbers, other ones for every seed."""
     data: bytes = save(
         {"head": np.full(4, seed, np.float32)},
-        metadata={ENTRY: json.dumps({"format": FORMAT, "backbone": backbone}, sort_keys=True)},
+        metadata={ENTRY: json.dumps({"format": FORMAT, "backbone": "nano", **meta}, sort_keys=True)},
     )
     return data
 
@@ -64,4 +64,6 @@ def damage(path: Path, how: str) -> None:
     if how == "removed":
         path.unlink()
     else:
-        path.write_bytes(data[:-3] if how == "truncated" else data[:-1] + bytes([data[-1] ^ 1]))
+        middle = len(data) // 2
+        altered = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
+        path.write_bytes(data[:-3] if how == "truncated" else altered)

@@ -12,7 +12,7 @@ from maskloop_backend.cli.errors import CommandError
 from maskloop_backend.cli.ranking import ProjectOption
 from maskloop_backend.cli.weights import JsonOption, open_bases
 from maskloop_learner.model.backbones import BackboneError, find_backbone
-from maskloop_learner.model.header import CheckpointError, read_meta
+from maskloop_learner.model.header import read_meta
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Model, utcnow
 from maskloop_learner.train import pruning
@@ -47,7 +47,7 @@ def verify(
         models = models_of(session, chosen.id) if model is None else [pick_model(pool, chosen, model)]
     if repair:
         models = [_repaired(pool, each) for each in models]
-    findings = [finding for each in models for finding in (*verify_model(pool, each), *_base(pool, each))]
+    findings = [finding for each in models for finding in _verify(pool, each)]
     broken = any(finding.broken for finding in findings)
     if as_json:
         print_json({"whole": not broken, "models": len(models), "findings": [each.as_json() for each in findings]})
@@ -100,15 +100,21 @@ def _repaired(pool: Pool, model: Model) -> Model:
         return session.get_one(Model, model.id)
 
 
+def _verify(pool: Pool, model: Model) -> list[Finding]:
+    found = verify_model(pool, model)
+    if model.pruned_at is not None or any(finding.part == "weights" for finding in found):
+        return found
+    return [*found, *_base(pool, model)]
+
+
 def _base(pool: Pool, model: Model) -> list[Finding]:
     """Whether the frozen towers that the model stands on are here, and are what they were."""
-    if model.pruned_at is not None or model.fault is not None:
-        return []
+    meta = read_meta(pool.store.get("weights", model.weights_digest))
     try:
-        meta = read_meta(pool.store.get("weights", model.weights_digest))
-        spec = find_backbone(str(meta["backbone"]))
-    except (CheckpointError, KeyError, ValueError):
-        return []  # the weights have a finding of their own
+        spec = find_backbone(model.backbone)
+    except ValueError as error:
+        fix = "Another release made it: upgrade Maskloop, or let another model serve."
+        return [Finding(model=model.id, part="base", what=str(error), fix=fix)]
     base = str(meta.get("base", "random:0"))
     if spec.trains == "all" or base.startswith("random:"):
         return []

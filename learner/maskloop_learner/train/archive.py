@@ -75,12 +75,13 @@ def _check(read: Callable[[str, int], bytes], where: str) -> Archive:
         sums = _parse_sums(read(SUMS, SMALL))
         raw = read(MANIFEST, SMALL)
         manifest = decode(raw)
+        card = read(CARD, SMALL)
         weights = read(WEIGHTS, int(manifest["weights"]["bytes"]))
     except (KeyError, FileNotFoundError) as error:
         raise ArchiveError(f"{where!r} is no whole export, {error} is missing; export the model again") from error
     except (ValueError, TypeError) as error:
         raise ArchiveError(f"{where!r} cannot be read: {error}") from error
-    for name, data in ((MANIFEST, raw), (WEIGHTS, weights)):
+    for name, data in ((MANIFEST, raw), (WEIGHTS, weights), (CARD, card)):
         if hashlib.sha256(data).hexdigest() != sums.get(name):
             raise ArchiveError(f"{name} in {where!r} was altered or cut short: it has another sha256 than {SUMS} says")
     if hashlib.sha256(weights).hexdigest() != manifest["weights"]["digest"]:
