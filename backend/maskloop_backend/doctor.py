@@ -25,6 +25,7 @@ from maskloop_learner.pool.queries import answers, current_version
 from maskloop_learner.pool.schema import Label, Model, Prediction, Project, Round, Task, utcnow
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.settings import Settings
+from maskloop_learner.train.verification import mending
 from maskloop_queue.connection import connect
 from maskloop_queue.queues import pending_jobs
 from maskloop_queue.valkey import ValkeyError
@@ -198,6 +199,8 @@ def _model(session: Session, project: Project, settings: Settings) -> Iterator[F
         for need in readiness(session, project, settings).needs:
             yield Finding("problem" if need.blocks else "ok", need.what, need.fix)
         return
+    for model in session.scalars(select(Model).where(Model.project_id == project.id, Model.fault.is_not(None))):
+        yield Finding("problem", f"Model {model.id} cannot be loaded: {model.fault}", mending(model))
     models = session.scalar(select(func.count(Model.id)).where(Model.project_id == project.id))
     waiting = waiting_tasks(session, project.id, version)
     yield Finding("ok", f"{models} models; {version} should be served; {waiting} unlabelled images wait for it")

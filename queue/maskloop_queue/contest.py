@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Champion, Model
 from maskloop_learner.pool.snapshot import Item
+from maskloop_learner.pool.store import BlobError
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.gate import Decision, Rules, decide, decide_alone
 from maskloop_learner.train.lineage import find_learnt, group_of
@@ -89,8 +90,8 @@ def judge(
             labels=common,
             what="validation of the champion",
         )
-    except (CheckpointError, BackboneError) as error:
-        # Made by another release: it predicts nothing any more, and must not stand in the way for ever.
+    except (CheckpointError, BackboneError, BlobError) as error:
+        # Lost, or made by another release: it predicts nothing any more, and must not stand in the way for ever.
         log.warning("round %d: the champion cannot be compared with: %s", plan.round_id, error)
         return decide_alone(dice, why=f"there is no champion to compare with: {error}")
     old = [replace(each, example=fair[each.example]) for each in found]

@@ -3,6 +3,7 @@
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.prompts.rules import default_prompts, render_negative
 from maskloop_learner.settings import Settings
+from maskloop_learner.train.fallback import look_after
 from maskloop_queue.contest import find_rival, judge
 from maskloop_queue.plan import Plan
 from maskloop_queue.publication import publish
@@ -45,6 +46,8 @@ def train_and_publish(pool: Pool, plan: Plan, settings: Settings, reporter: Repo
     predictor, validation = trial.load(weights), examples["validation"]
     temperature, reason = trial.fit_temperature(predictor, validation)
     answers = trial.validate(predictor, validation, temperature=temperature)
+    # A champion that is lost or altered is no rival: the last one that is whole takes its place first.
+    look_after(pool, plan.project_id, settings)
     rival = find_rival(pool, plan.project_id)
     decision = judge(pool, plan, settings, trial, answers, validation, rival)
     found = Examination(

@@ -28,17 +28,21 @@ def score_image(version_id: str, image_digest: str, deadline: float | None = Non
         log.info("dropped: nobody waits any more for image %s under %s", image_digest[:12], version_id)
         return
     from maskloop_queue import scoring
+    from maskloop_queue.damage import handled
 
     place = running()
-    scoring.score(place.pool, place.predictors, version_id, image_digest, prompts)
+    with handled(place.pool, place.settings):
+        scoring.score(place.pool, place.predictors, version_id, image_digest, prompts)
 
 
 def rank_image(version_id: str, image_digest: str, prompts: str = "") -> None:
     """Say where a prediction version places an image, before its mask is drawn."""
     from maskloop_queue import ranking
+    from maskloop_queue.damage import handled
 
     place = running()
-    ranking.rank(place.pool, place.predictors, version_id, image_digest, prompts)
+    with handled(place.pool, place.settings):
+        ranking.rank(place.pool, place.predictors, version_id, image_digest, prompts)
 
 
 def train_round(round_id: int) -> Retry | None:

@@ -10,9 +10,10 @@ from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Champion, Label, Model, Project, Round, utcnow
+from maskloop_learner.pool.schema import Champion, Label, Project, utcnow
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.gate import Decision
+from maskloop_learner.train.manifests import add_model, keep_weights
 from maskloop_learner.train.registry import ensure_version, set_champion
 from maskloop_learner.train.shadow import begin_shadow, end_shadow
 from maskloop_queue.lease import held
@@ -42,7 +43,7 @@ def publish(
 
     Does nothing twice.
     """
-    digest = pool.store.put("weights", weights)
+    kept = keep_weights(pool.store, weights)
     with pool.write() as session:
         row = held(session, plan.round_id, plan.holder)
         if row is None:
@@ -51,13 +52,13 @@ def publish(
             return
         decision = _settle(session, plan, decision, fence)
         decision = replace(decision, by={"who": "gate", "round": plan.round_id, "release": release()})
-        model = Model(
+        model = add_model(
+            session,
+            pool.store,
             project_id=plan.project_id,
-            weights_digest=digest,
-            backbone=settings.backbone,
+            weights=kept,
             labels=plan.manifest["labels"],
-            snapshot_id=plan.snapshot_id,
-            parent_id=parent,
+            made_by=f"round {plan.round_id}",
             config=_config(settings, found),
             metrics={
                 "validation": decision.figures,
@@ -65,9 +66,10 @@ def publish(
                 "gate": decision.to_dict(),
                 **found.to_dict(),
             },
+            settings=settings,
+            snapshot_id=plan.snapshot_id,
+            parent_id=parent,
         )
-        session.add(model)
-        session.flush()
         row.model_id, row.ended_at, row.reason = model.id, utcnow(), decision.reason
         row.state, row.decision = STATES[decision.outcome], decision.to_dict()
         by = f"round {plan.round_id}"

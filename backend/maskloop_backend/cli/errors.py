@@ -13,7 +13,8 @@ from maskloop_learner.model.backbones import BackboneError
 from maskloop_learner.pool.database import DatabaseError
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.prompts.template import TemplateError
-from maskloop_learner.train.registry import ChampionConflict, NoPreviousModel
+from maskloop_learner.train.registry import ChampionConflict, ModelUnusable, NoPreviousModel
+from maskloop_queue.ranking import ModelBroken
 from maskloop_queue.valkey import ValkeyError
 
 
@@ -33,6 +34,8 @@ EXPECTED: tuple[type[Exception], ...] = (
     FetchError,
     HomeBusy,
     LabelStudioError,
+    ModelBroken,
+    ModelUnusable,
     NoPreviousModel,
     PortBusy,
     StoreError,

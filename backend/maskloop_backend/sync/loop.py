@@ -24,12 +24,14 @@ from maskloop_backend.sync.fairness import enqueue_fairly
 from maskloop_backend.sync.pull import Puller
 from maskloop_backend.sync.push import Pusher
 from maskloop_backend.sync.retention import drop_old_predictions
+from maskloop_backend.sync.returning import switch_back
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project, utcnow
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.prompts.template import TemplateError
 from maskloop_learner.settings import Settings
+from maskloop_learner.train.fallback import look_after
 from maskloop_queue import janitor
 from maskloop_queue.connection import connect
 from maskloop_queue.processes import Beat
@@ -45,6 +47,10 @@ RETRY_AFTER = 3.0
 """Seconds until the next look when Label Studio failed: it is mostly starting."""
 CLEAN_EVERY = 5.0
 RETENTION_EVERY = 60.0
+CHAMPION_EVERY = 5.0
+"""Seconds between two looks whether the champion's weights are there."""
+VERIFY_EVERY = 600.0
+"""Seconds between two readings of their bytes. A worker that loads them reads them anyway."""
 
 
 class AlreadyRunning(RuntimeError):
@@ -81,6 +87,8 @@ class Sync:
         self._look_at: dict[int, float] = {}
         self._looked_at: dict[int, float] = {}
         self._retention_at: dict[int, float] = {}
+        self._champion_at: dict[int, float] = {}
+        self._verify_at: dict[int, float] = {}
         self._clean_at = 0.0
 
     def run(self) -> None:
@@ -103,6 +111,7 @@ class Sync:
             # A flood of webhooks makes for one look a second, not for one each.
             soonest = self._looked_at.get(project.id, 0.0) + LOOK_PAUSE
             self._look_at[project.id] = min(self._look_at.get(project.id, 0.0), soonest)
+        self._look_after_champion(project)
         try:
             look = time.monotonic() >= self._look_at.get(project.id, 0.0)
             busy = self._exchange(project, look=look) or (woken and not look)
@@ -139,6 +148,9 @@ class Sync:
             project = self._follow_config(project, client, puller)
         work.follow_prompts(self.pool, project.id)
         version = work.follow_settings(self.pool, project.id, self.settings)
+        if version is not None:
+            # First of all: somebody waits for a rollback.
+            switch_back(self.pool, pusher, project.id, version)
         if look:
             self._looked_at[project.id] = time.monotonic()
             last = project.checked_at
@@ -191,6 +203,22 @@ class Sync:
         with self.pool.write() as session:
             session.get_one(Project, project.id).sync_error = message
             record(session, "sync.failed", project_id=project.id, data={"reason": message})
+
+    def _look_after_champion(self, project: Project) -> None:
+        now = time.monotonic()
+        if now < self._champion_at.get(project.id, 0.0):
+            return
+        self._champion_at[project.id] = now + CHAMPION_EVERY
+        thorough = now >= self._verify_at.get(project.id, 0.0)
+        try:
+            look_after(self.pool, project.id, self.settings, thorough=thorough)
+        except (StoreError, OSError) as error:
+            log.warning("project %d: the champion's weights cannot be looked at: %s", project.ls_id, error)
+        except OperationalError as error:
+            log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
+        else:
+            if thorough:
+                self._verify_at[project.id] = now + VERIFY_EVERY
 
     def _clean_queue(self) -> None:
         if time.monotonic() < self._clean_at:

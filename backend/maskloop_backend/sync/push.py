@@ -17,7 +17,7 @@ from maskloop_backend.results import Predicted, encode_result
 from maskloop_backend.sync.retention import drop_empty_replies
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import answers, drawn, scores_of, servable
+from maskloop_learner.pool.queries import answers, current_version, drawn, scores_of, servable
 from maskloop_learner.pool.schema import Label, Prediction, Project, Push, Score, Task, utcnow
 from maskloop_learner.pool.store import StoreError
 
@@ -46,11 +46,18 @@ class Pusher:
         self.pool, self.client, self.beat = pool, client, beat
 
     def push(self, project_id: int, version: str) -> bool:
-        """Push what is scored and not in Label Studio yet, for a while; return whether all of it is there now."""
+        """Push what is scored and not in Label Studio yet, for a while; return whether all of it is there now.
+
+        Ends early when another version is to be served: a rollback waits for it.
+        """
         end = time.monotonic() + SECONDS_AT_ONCE
+        with self.pool.read() as session:
+            wanted = current_version(session, project_id)
         while ready := self._ready(project_id, version):
             with self.pool.read() as session:
                 project = session.get_one(Project, project_id)
+                if current_version(session, project_id) != wanted:
+                    return False
             before = self.adopt(project, version, [item.ls_id for item in ready])
             missing = [item for item in ready if item.ls_id not in before]
             for rows in self._chunks(project, missing):

@@ -31,6 +31,7 @@ from maskloop_learner.pool.schema import (
 )
 from maskloop_learner.predict.version import prediction_version, ranks_apart
 from maskloop_learner.settings import Settings
+from maskloop_learner.train.fallback import version_fault
 from maskloop_learner.train.registry import ensure_version, refresh_version, version_config
 from maskloop_learner.train.shadow import fresh_labels, shadow_of
 from maskloop_queue.queues import enqueue_rank, enqueue_round, enqueue_score, live_round_jobs
@@ -84,7 +85,7 @@ def enqueue_missing(pool: Pool, conn: redis.Redis, project_id: int, *, limit: in
     limit = JOBS_AHEAD if limit is None else limit
     with pool.read() as session:
         version = current_version(session, project_id)
-        if version is None:
+        if version is None or version_fault(session, version) is not None:
             return 0
         missing = unscored(session, project_id, version, limit=limit)
         ahead = ranks_apart(session.get_one(PredictionVersion, version).config)

@@ -13,6 +13,7 @@ from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import Question, current_version, find_project, predictions_for, scores_of
 from maskloop_learner.pool.schema import Prediction, Project, Score, Task, utcnow
 from maskloop_learner.pool.store import StoreError
+from maskloop_learner.train.fallback import version_fault
 
 CACHE_BYTES = 64 << 20
 SOME = 500
@@ -27,6 +28,8 @@ class Served:
     ls_url: str
     interface: Interface
     version: str | None
+    fault: str | None = None
+    """Why nothing new can be predicted with it."""
 
 
 class Answers:
@@ -46,7 +49,9 @@ class Answers:
             if project is None:
                 return None
             interface = Interface.from_json(project.control)
-            served = Served(project.id, project.ls_url, interface, current_version(session, project.id))
+            version = current_version(session, project.id)
+            fault = version_fault(session, version) if version is not None else None
+            served = Served(project.id, project.ls_url, interface, version, fault)
             before = project.served_version
             if served.version is not None:
                 self._find_images(session, project, interface, [item for item in asked if item.open])

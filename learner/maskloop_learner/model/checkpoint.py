@@ -15,15 +15,11 @@ from torch import Tensor
 from maskloop_learner.model.backbones import BackboneSpec, Preprocessing, find_backbone
 from maskloop_learner.model.bases import Bases
 from maskloop_learner.model.faults import list_faults, say_faults
+from maskloop_learner.model.header import ENTRY, FORMAT, CheckpointError, read_meta
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 from maskloop_learner.model.shared import Shelf
 
-FORMAT = "maskloop-medclipseg/1"
-ENTRY = "maskloop"
-
-
-class CheckpointError(ValueError):
-    """A weights file that cannot be used; the message names what is wrong in it."""
+__all__ = ["CheckpointError", "load_weights", "read_meta", "save_weights"]
 
 
 def save_weights(model: MedCLIPSeg, *, meta: Mapping[str, object]) -> bytes:
@@ -41,22 +37,6 @@ def save_weights(model: MedCLIPSeg, *, meta: Mapping[str, object]) -> bytes:
     # One entry: safetensors writes several in random order, and equal weights must be equal bytes.
     data: bytes = save(tensors, metadata={ENTRY: json.dumps(about, sort_keys=True)})
     return data
-
-
-def read_meta(data: bytes) -> dict[str, object]:
-    """A weights file's metadata, without its tensors. Raises CheckpointError when it is no such file."""
-    length = int.from_bytes(data[:8], "little")
-    try:
-        meta: dict[str, object] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][ENTRY])
-        found = meta["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"weights of {len(data)} bytes are not a Maskloop safetensors file ({error!r}); "
-            "the file is cut short or of another program: fetch or train it again"
-        ) from error
-    if found != FORMAT:
-        raise CheckpointError(f"weights must be of format {FORMAT!r}, got {found!r}; train the model again")
-    return meta
 
 
 def stored_parameters(model: MedCLIPSeg) -> dict[str, torch.nn.Parameter]:

@@ -196,6 +196,8 @@ class Model(Base):
     """Blob of kind `manifests`: where the model comes from, word for word; None for models of earlier releases."""
     pruned_at: Mapped[datetime | None]
     """When its weights were removed from the store; its row and figures stay."""
+    fault: Mapped[str | None]
+    """Why it cannot serve (its weights are lost or were altered); None while nothing is known to be wrong."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 

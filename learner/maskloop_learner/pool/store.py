@@ -11,7 +11,11 @@ Kind = Literal["images", "masks", "weights", "manifests"]
 
 
 class StoreError(RuntimeError):
-    """A blob is missing from the store or is not what its digest says."""
+    """A blob is missing from the store or is not what its digest says, or its digest is none."""
+
+
+class BlobError(StoreError):
+    """The store answers, and the blob is missing or is not what its digest says."""
 
 
 class Store:
@@ -41,14 +45,23 @@ class Store:
         try:
             data = bytes(self._fs.cat_file(path))
         except FileNotFoundError as error:
-            raise StoreError(f"{kind} blob {digest} is missing from the store {self.url}") from error
+            raise BlobError(f"{kind} blob {digest} is missing from the store {self.url}") from error
         if hashlib.sha256(data).hexdigest() != digest:
-            raise StoreError(f"{kind} blob {digest} in the store {self.url} was altered: its bytes have another digest")
+            raise BlobError(f"{kind} blob {digest} in the store {self.url} was altered: its bytes have another digest")
         return data
 
     def exists(self, kind: Kind, digest: str) -> bool:
         """Whether the blob is there (its bytes are not checked)."""
         return bool(self._fs.exists(self._path(kind, digest)))
+
+    def delete(self, kind: Kind, digest: str) -> bool:
+        """Remove a blob for good; return whether it was there. The caller knows that nothing refers to it."""
+        path = self._path(kind, digest)
+        try:
+            self._fs.rm_file(path)
+        except FileNotFoundError:
+            return False
+        return True
 
     def sweep(self) -> int:
         """Delete what killed writers left behind (local folders only); return how many files."""

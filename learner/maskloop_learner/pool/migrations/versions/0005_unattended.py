@@ -21,6 +21,7 @@ def upgrade() -> None:
     op.add_column("tasks", sa.Column("blind", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("models", sa.Column("manifest_digest", sa.String(64), nullable=True))
     op.add_column("models", sa.Column("pruned_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("models", sa.Column("fault", sa.String(), nullable=True))
     with op.batch_alter_table("champions") as batch:
         batch.add_column(sa.Column("challenger_id", sa.Integer(), nullable=True))
         batch.add_column(sa.Column("challenger_since", sa.DateTime(timezone=True), nullable=True))
@@ -51,7 +52,7 @@ def downgrade() -> None:
         batch.drop_column("challenger_id")
     for table, names in {
         "rounds": ("held_until", "holder", "decision"),
-        "models": ("pruned_at", "manifest_digest"),
+        "models": ("fault", "pruned_at", "manifest_digest"),
         "tasks": ("blind", "group_key"),
         "images": ("phash",),
         "projects": ("blind_share", "grouped_with", "grouping"),
