@@ -156,7 +156,7 @@ class Settings(BaseSettings):
         20, ge=1, description="Validation images with which such a slice counts; smaller ones are reported only."
     )
     gate_calibration_margin: float = Field(
-        0.05, ge=0, le=1, description="By how much a challenger's calibration error may be above the champion's."
+        0.03, ge=0, le=1, description="By how much a challenger's calibration error may be above the champion's."
     )
     gate_min_images: int = Field(
         30, ge=1, description="Validation images with which a challenger is promoted without a person."

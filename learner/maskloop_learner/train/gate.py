@@ -36,7 +36,7 @@ class Rules:
     slice_margin: float = 0.05
     slice_images: int = 20
     """Images with which a slice counts."""
-    calibration_margin: float = 0.05
+    calibration_margin: float = 0.03
     min_images: int = 30
     allow_few: bool = False
     """With fewer images the means alone decide, without any confidence."""
