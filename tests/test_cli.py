@@ -105,7 +105,7 @@ def test_models_and_rollback(command: Command, trained: int, pool: Pool, setting
     assert set(listed[0]["dice"]) == {"Tumor"}
     code, out, _ = command("rollback")
     assert code == 0
-    assert "served again" in out
+    assert "as soon as `maskloop up`" in out
     with pool.read() as session:
         champion = session.get_one(Champion, trained)
     assert (champion.model_id, champion.pinned) == (1, True)

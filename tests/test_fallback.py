@@ -118,7 +118,7 @@ def test_scoring_refuses_altered_weights_and_asks_no_more(
     conn = valkey.connect()
     assert enqueue_missing(pool, conn, project) == 1
     look_after(pool, project, settings)
-    gpu_queue(conn).empty()
+    gpu_queue(conn).empty()  # type: ignore[no-untyped-call]
     assert enqueue_missing(pool, conn, project) == 0
     weights_file(pool, model).unlink()
     with pytest.raises(ModelBroken, match="altered"):

@@ -1,5 +1,7 @@
 """Manifests of models: written once with the row, chained, canonical, and what verification makes of a change."""
 
+from typing import Any
+
 import pytest
 from pool_fixture import add_model as add_bare_model
 from pool_fixture import add_project
@@ -86,7 +88,14 @@ def test_weights_that_are_none_become_no_model(pool: Pool, project: int) -> None
         keep_weights(pool.store, small_weights()[:-3])
     kept = keep_weights(pool.store, small_weights())
     pool.store.delete("weights", kept.digest)
-    what = {"project_id": project, "weights": kept, "labels": ["Tumor"], "made_by": "x", "config": {}, "metrics": {}}
+    what: dict[str, Any] = {
+        "project_id": project,
+        "weights": kept,
+        "labels": ["Tumor"],
+        "made_by": "x",
+        "config": {},
+        "metrics": {},
+    }
     with pytest.raises(BlobError, match="have left the store"), pool.write() as session:
         add_model(session, pool.store, **what)
     kept = keep_weights(pool.store, small_weights())
@@ -102,7 +111,7 @@ def test_an_altered_history_is_noticed(pool: Pool, project: int) -> None:
     other = manifest_of(pool, first) | {"made_by": "nobody"}
     with pool.write() as session:
         before = session.get_one(Model, first).manifest_digest
-        session.get_one(Model, first).manifest_digest = pool.store.put("manifests", encode(other))  # type: ignore[arg-type]
+        session.get_one(Model, first).manifest_digest = pool.store.put("manifests", encode(other))
     assert [part for part, _ in wrong(pool, second)] == ["history"]
     with pool.write() as session:
         session.get_one(Model, first).manifest_digest = before
