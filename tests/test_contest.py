@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from pool_fixture import add_label, add_model, add_project, add_task
+from registry_fixture import small_weights
 from sqlalchemy import select
 
 from maskloop_learner.pool.pool import Pool
@@ -118,18 +119,18 @@ class Stage:
         """A round on the labels of now that ends with this outcome."""
         snapshot = freeze_snapshot(self.pool, self.project, share=0.5)
         with self.pool.write() as session:
-            row = Round(project_id=self.project, snapshot_id=snapshot, cause="cli", state="running")
+            row = Round(project_id=self.project, snapshot_id=snapshot, cause="cli", state="running", holder="h 1 p t")
             session.add(row)
             session.flush()
             found, round_id = load_manifest(self.pool, session.get_one(Snapshot, snapshot)), row.id
-        plan = Plan(round_id, self.project, snapshot, found, self.settings.home)
+        plan = Plan(round_id, self.project, snapshot, found, self.settings.home, "h 1 p t")
         rival = find_rival(self.pool, self.project)
         assert rival is not None
         publish(
             self.pool,
             plan,
             self.settings,
-            b"weights %d" % round_id,
+            small_weights(round_id),
             Decision(outcome=outcome, reason="the gate's words"),
             Examination(),
             fence=rival.fence if fence is None else fence,

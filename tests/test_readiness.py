@@ -18,7 +18,7 @@ from valkey_fixture import Valkey
 from web_fixture import add_prediction, add_version, serving
 
 from maskloop_backend import doctor
-from maskloop_backend.cli.weights import register_model
+from maskloop_backend.cli.checkpoints import register_model
 from maskloop_backend.connecting import connect_project
 from maskloop_backend.credentials import load_credentials
 from maskloop_backend.labelstudio.client import LabelStudio

@@ -15,7 +15,7 @@ from maskloop_learner.settings import Settings
 from maskloop_learner.train.gate import Decision
 from maskloop_learner.train.manifests import add_model, keep_weights
 from maskloop_learner.train.registry import ensure_version, set_champion
-from maskloop_learner.train.shadow import begin_shadow, end_shadow
+from maskloop_learner.train.shadow import begin_shadow
 from maskloop_queue.lease import held
 from maskloop_queue.plan import Plan
 
@@ -79,7 +79,6 @@ def publish(
             project = session.get_one(Project, plan.project_id)
             serving = ensure_version(session, project, model, settings)
             set_champion(session, project_id=project.id, model_id=model.id, version_id=serving, fence=fence, by=by)
-            end_shadow(session, project.id, by=by)
         record(
             session,
             f"round.{row.state}",

@@ -21,6 +21,7 @@ __all__ = [
     "release",
     "roll_back",
     "set_champion",
+    "settle_shadow",
     "version_config",
 ]
 
@@ -91,7 +92,7 @@ def set_champion(
         data["reason"] = reason
     record(session, "champion.changed", project_id=project_id, subject=version_id, data=data)
     if shadow is not None:
-        _end_shadow(session, shadow, promoted=shadow == model_id, by=by)
+        settle_shadow(session, project_id, shadow, promoted=shadow == model_id, by=by)
     session.flush()
     return fence + 1
 
@@ -211,12 +212,14 @@ def refresh_version(session: Session, project: Project, settings: Settings) -> s
     return version
 
 
-def _end_shadow(session: Session, model_id: int, *, promoted: bool, by: str) -> None:
+def settle_shadow(session: Session, project_id: int, model_id: int, *, promoted: bool, by: str) -> None:
+    """Write down that a model in shadow waits no more, and what its round has come to."""
+    record(session, "shadow.ended", project_id=project_id, subject=str(model_id), data={"by": by})
     row = session.scalar(select(Round).where(Round.model_id == model_id, Round.state == "shadow"))
     if row is None:
         return
     row.state = "promoted" if promoted else "rejected"
-    said = f"promoted by {by}" if promoted else f"another model was made the champion by {by}"
+    said = f"promoted by {by}" if promoted else f"another model took its place by {by}"
     row.reason = f"{row.reason}; {said}" if row.reason else said
     data = {"reason": row.reason, "model": model_id}
     record(session, f"round.{row.state}", project_id=row.project_id, subject=str(row.id), data=data)

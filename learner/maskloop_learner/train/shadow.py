@@ -17,7 +17,7 @@ from maskloop_learner.settings import Settings
 from maskloop_learner.train.gate import Decision, Rules, decide
 from maskloop_learner.train.lineage import Learnt, find_seen
 from maskloop_learner.train.metrics import dice
-from maskloop_learner.train.registry import version_config
+from maskloop_learner.train.registry import settle_shadow, version_config
 from maskloop_learner.train.slices import Case
 
 
@@ -52,7 +52,7 @@ def end_shadow(session: Session, project_id: int, *, by: str) -> int | None:
     if champion is None or champion.challenger_id is None:
         return None
     before, champion.challenger_id, champion.challenger_since = champion.challenger_id, None, None
-    record(session, "shadow.ended", project_id=project_id, subject=str(before), data={"by": by})
+    settle_shadow(session, project_id, before, promoted=False, by=by)
     return before
 
 
