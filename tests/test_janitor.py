@@ -7,6 +7,7 @@ import pytest
 from rq import Queue, Retry
 from rq.executions import Execution
 from rq.job import JobStatus
+from rq.utils import as_text
 from valkey_fixture import Valkey, wait_until
 
 from maskloop_queue import janitor
@@ -183,3 +184,30 @@ def test_a_job_whose_first_worker_died_ends_when_it_is_done(shared_valkey: Valke
     assert job.get_executions() == []
     job.delete()
     assert not conn.exists(job.key)
+
+
+def test_a_lease_from_a_clock_that_was_ahead_is_shortened(shared_valkey: Valkey) -> None:
+    """Its worker is dead, or renews it; a lease of an ordinary length stays as it is."""
+    conn = shared_valkey.connect()
+    queue = gpu_queue(conn)
+    enqueue_score(conn, "v1", DIGEST)
+    start_and_die(queue, JOB)
+    registry = queue.started_job_registry
+    (member,) = map(as_text, conn.zrange(registry.key, 0, -1))
+    for ahead, kept in ((25.0, 25.0), (86_400.0, 30.0 + janitor.CLOCKS_APART)):
+        conn.zadd(registry.key, {member: time.time() + ahead})
+        clean(conn, lease=30.0)
+        left = float(conn.zscore(registry.key, member) or 0) - time.time()
+        assert kept - 5 < left <= kept
+    assert queue.job_ids == []
+
+
+def test_a_job_taken_before_the_clock_was_set_back_goes_back(shared_valkey: Valkey) -> None:
+    conn = shared_valkey.connect()
+    queue = gpu_queue(conn)
+    enqueue_score(conn, "v1", DIGEST)
+    conn.lmove(queue.key, queue.intermediate_queue_key)
+    clean(conn)
+    conn.hset("maskloop:janitor:taken:gpu", JOB, time.time() + 86_400)
+    clean(conn)
+    assert queue.job_ids == [JOB]
