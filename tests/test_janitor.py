@@ -7,7 +7,6 @@ import pytest
 from rq import Queue, Retry
 from rq.executions import Execution
 from rq.job import JobStatus
-from rq.utils import as_text
 from valkey_fixture import Valkey, wait_until
 
 from maskloop_queue import janitor
@@ -193,7 +192,8 @@ def test_a_lease_from_a_clock_that_was_ahead_is_shortened(shared_valkey: Valkey)
     enqueue_score(conn, "v1", DIGEST)
     start_and_die(queue, JOB)
     registry = queue.started_job_registry
-    (member,) = map(as_text, conn.zrange(registry.key, 0, -1))
+    ((name, execution_id),) = registry.get_job_and_execution_ids(cleanup=False)
+    member = f"{name}:{execution_id}"
     for ahead, kept in ((25.0, 25.0), (86_400.0, 30.0 + janitor.CLOCKS_APART)):
         conn.zadd(registry.key, {member: time.time() + ahead})
         clean(conn, lease=30.0)

@@ -53,7 +53,8 @@ def clean(conn: redis.Redis, *, lease: float = 600.0) -> None:
 def _bound_leases(queue: Queue, lease: float) -> None:
     """After the clock was set back a dead worker's lease would last until that hour comes again."""
     key, latest = queue.started_job_registry.key, time.time() + lease + CLOCKS_APART
-    ahead = [as_text(member) for member in queue.connection.zrangebyscore(key, f"({latest}", "+inf")]
+    found = queue.connection.zrangebyscore(key, f"({latest}", "+inf")
+    ahead = [member for member in found if isinstance(member, bytes)]
     if ahead:
         log.warning("%d leases on jobs of the queue %s end too late: shortened", len(ahead), queue.name)
         # A worker that lives renews its own.
