@@ -225,7 +225,7 @@ class Sync:
             return
         self._clean_at = time.monotonic() + CLEAN_EVERY
         try:
-            janitor.clean(self.conn)
+            janitor.clean(self.conn, lease=self.settings.worker_lease)
         except (redis.RedisError, ValkeyError) as error:
             log.warning("the queue cannot be cleaned: %s", error)
 
