@@ -7,9 +7,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.events import record
+from maskloop_learner.pool.manifest import MergeRule
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project, Round, Snapshot, TrainRequest, utcnow
-from maskloop_learner.pool.snapshot import NoLabels, freeze_snapshot, newest_labels
+from maskloop_learner.pool.snapshot import NoLabels, freeze_snapshot
+from maskloop_learner.pool.voices import voices
 from maskloop_learner.settings import Settings
 
 ACTIVE = ("queued", "running")
@@ -33,7 +35,7 @@ def active_round(session: Session, project_id: int) -> Round | None:
     )
 
 
-def new_labels(session: Session, project_id: int) -> int:
+def new_labels(session: Session, project_id: int, merge: MergeRule = "latest") -> int:
     """How many labels were added or changed since the watermark: the last snapshot that was attempted."""
     statement = (
         select(Snapshot.label_ids)
@@ -44,7 +46,7 @@ def new_labels(session: Session, project_id: int) -> int:
     )
     seen = set(session.scalar(statement) or ())
     # Only what a snapshot would hold: a label that a newer one of the same image hides would count for ever.
-    return sum(label.id not in seen for label, _ in newest_labels(session, project_id).values())
+    return sum(row.label.id not in seen for rows in voices(session, project_id, merge).values() for row in rows)
 
 
 def cron_is_due(expression: str, *, since: datetime, now: datetime) -> bool:
@@ -60,7 +62,7 @@ def due_cause(session: Session, project: Project, settings: Settings, *, now: da
     request = _open_requests(session, project.id)
     if request:
         return request[0].cause
-    fresh = new_labels(session, project.id)
+    fresh = new_labels(session, project.id, settings.merge_rule)
     if settings.trigger_labels and fresh >= settings.trigger_labels:
         return "labels"
     if settings.trigger_cron and fresh:
@@ -77,7 +79,13 @@ def start_due_round(pool: Pool, project_id: int, settings: Settings) -> int | No
     if cause is None:
         return None
     try:
-        snapshot_id = freeze_snapshot(pool, project_id, share=settings.validation_share)
+        snapshot_id = freeze_snapshot(
+            pool,
+            project_id,
+            share=settings.validation_share,
+            merge=settings.merge_rule,
+            near_duplicates=settings.near_duplicates,
+        )
     except NoLabels as error:
         with pool.write() as session:
             for request in _open_requests(session, project_id):

@@ -136,6 +136,7 @@ class Sync:
         if look:
             project = self._follow_config(project, client, puller)
         work.follow_prompts(self.pool, project.id)
+        work.follow_grouping(self.pool, project.id)
         version = work.follow_settings(self.pool, project.id, self.settings)
         if look:
             self._looked_at[project.id] = time.monotonic()
