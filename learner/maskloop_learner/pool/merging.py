@@ -11,6 +11,7 @@ from maskloop_learner.pool.store import Store
 from maskloop_learner.pool.voices import Labelled, knows
 
 MOST_ITERATIONS = 100
+FEWEST_FOR_STAPLE = 3
 
 
 class MergeError(RuntimeError):
@@ -26,7 +27,8 @@ def merge_masks(masks: Sequence[Mask], rule: MergeRule) -> Mask:
     """One mask out of those of several annotators, the oldest first: bool H x W each, all of one shape.
 
     latest: the last. majority: pixels that more than half have drawn; where just half have, the last one's word
-    counts. staple: each annotator is trusted by how well the others agree (Warfield, Zou and Wells 2004, "STAPLE").
+    counts. staple: each annotator is trusted by how well the others agree (Warfield, Zou and Wells 2004, "STAPLE"); of
+    two who disagree it cannot tell which is right, and takes all or nothing, so two are merged as by majority.
     Raises MergeError for no mask, for different shapes, and for `staple` without SimpleITK.
     """
     if not masks or any(mask.shape != masks[0].shape for mask in masks):
@@ -34,7 +36,7 @@ def merge_masks(masks: Sequence[Mask], rule: MergeRule) -> Mask:
         raise MergeError(f"masks to merge must be of one shape, and at least one, got {shapes}; submit them again")
     if rule == "latest" or all(np.array_equal(mask, masks[0]) for mask in masks):
         return masks[-1].copy()
-    if rule == "staple":
+    if rule == "staple" and len(masks) >= FEWEST_FOR_STAPLE:
         return _staple(masks)
     votes = np.sum(masks, axis=0, dtype=np.int64)
     merged: Mask = (2 * votes > len(masks)) | ((2 * votes == len(masks)) & masks[-1])
