@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 from maskloop_backend.cloud import shown_address
 from maskloop_backend.fetch import FetchError, fetch_image
 from maskloop_learner.pool.groups import choose_blind, set_group
-from maskloop_learner.pool.images import ImageError, decode_image, sniff_format
-from maskloop_learner.pool.looks import look_at
+from maskloop_learner.pool.images import ImageError, ImageInfo, decode_image, sniff_format
+from maskloop_learner.pool.looks import Look, look_at
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.prompting import set_prompts
 from maskloop_learner.pool.pushes import mark_stale
@@ -74,22 +74,20 @@ def take_in(wanted: Wanted, *, pool: Pool, settings: Settings, headers_for: Head
         _mark_failed(pool, wanted, shown, error)
         raise IntakeError(str(error)) from error
     digest = pool.store.put("images", content)
-    fields = {
-        "width": picture.width,
-        "height": picture.height,
-        "format": sniff_format(content),
-        "size": len(content),
-        "phash": look.phash,
-        "thumbnail": look.thumbnail,
-    }
-    return Question(digest, _mark_ready(pool, wanted, shown, digest, fields))
+    info = ImageInfo(picture.width, picture.height, sniff_format(content) or "")
+    return Question(digest, _mark_ready(pool, wanted, shown, digest, info, len(content), look))
 
 
-def _mark_ready(pool: Pool, wanted: Wanted, url: str, digest: str, fields: dict[str, Any]) -> str:
+def _mark_ready(
+    pool: Pool, wanted: Wanted, url: str, digest: str, info: ImageInfo, size: int, look: Look | None = None
+) -> str:
     def change() -> str:
         with pool.write() as session:
             if session.get(Image, digest) is None:
-                session.add(Image(digest=digest, **fields))
+                image = Image(digest=digest, width=info.width, height=info.height, format=info.format, size=size)
+                if look is not None:
+                    image.phash, image.thumbnail = look.phash, look.thumbnail
+                session.add(image)
                 session.flush()
             task = session.scalar(_find(wanted)) or _new(session, wanted, url)
             if task.url in ("", url):  # else sync has learnt of another image meanwhile

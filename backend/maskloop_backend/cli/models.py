@@ -13,6 +13,7 @@ from sqlalchemy import select
 from maskloop_backend.cli import weights
 from maskloop_backend.cli.context import open_pool, pick_project, print_json
 from maskloop_backend.cli.errors import CommandError
+from maskloop_backend.cli.preview import show_preview
 from maskloop_backend.cli.ranking import ProjectOption
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Champion, Model, Project, Round, TrainRequest
@@ -37,6 +38,10 @@ def register(app: typer.Typer) -> None:
 def train(
     project: ProjectOption = None,
     wait: Annotated[bool, typer.Option(help="Show the progress until the training has ended.")] = True,
+    preview: Annotated[
+        bool,
+        typer.Option("--preview", help="Only show which labels, which split, why now and how long; change nothing."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train on all labels so far, now. `maskloop up` must run: its training worker does the work."""
@@ -46,6 +51,9 @@ def train(
 
     pool, settings = open_pool(), get_settings()
     chosen = pick_project(pool, project)
+    if preview:
+        show_preview(pool, chosen, settings, as_json=as_json)
+        return
     request_id = request_training(pool, chosen.id, cause="cli")
     wake(connect(settings), chosen.ls_id)
     if not wait:
