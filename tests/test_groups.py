@@ -1,6 +1,10 @@
 """Group keys: what a field or a pattern makes of a task, and when they are worked out."""
 
+import json
+from typing import Any
+
 import pytest
+from command_fixture import Command
 from pool_fixture import add_project, add_task
 from sqlalchemy import select
 
@@ -17,7 +21,7 @@ from maskloop_learner.pool.groups import (
     source_of,
 )
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Project, Task, utcnow
+from maskloop_learner.pool.schema import Event, Project, Task, utcnow
 
 
 @pytest.mark.parametrize(
@@ -119,3 +123,54 @@ def test_a_new_task_has_its_key_at_once(pool: Pool) -> None:
             row = session.get_one(Project, project)
         puller._take_tasks(row, heads, Pulled())
         assert keys(pool) == [patient]
+
+
+def add_named(pool: Pool, project: int, names: list[str]) -> None:
+    for ls_id, name in enumerate(names, 1):
+        task = add_task(pool, project, ls_id)
+        with pool.write() as session:
+            session.get_one(Task, task).data = {"name": name, "site": name[-1]}
+
+
+def test_the_command_shows_and_changes_the_rule(pool: Pool, command: Command) -> None:
+    """A dry run changes nothing; what is not named stays as it is; an empty text takes a rule away."""
+    project = add_project(pool)
+    add_named(pool, project, ["P1_a", "P1_b", "P2_a", "P2_b", "x"])
+    code, out, _ = command("groups", "--group-pattern", r"^(P\d)_", "--dry-run", "--json")
+    found = json.loads(out)
+    assert (code, found["groups"], found["alone"], found["largest"]) == (0, 3, 1, "P2")
+    assert found["examples"] == {"P1": ["P1_a", "P1_b"], "P2": ["P2_a", "P2_b"]}
+    assert found["warning"] == "1 image without a key, each a group of its own"
+    assert rule(pool) == ({}, 0.0)
+    code, out, _ = command("groups", "--group-pattern", r"^(P\d)_", "--source-field", "site")
+    assert "5 images in 3 groups" in out
+    assert "P1: P1_a, P1_b" in out
+    assert command("groups", "--blind-share", "0.25")[0] == 0
+    assert rule(pool) == ({"pattern": r"^(P\d)_", "source": "site"}, 0.25)
+    assert command("groups", "--group-pattern", "")[0] == 0
+    assert rule(pool) == ({"source": "site"}, 0.25)
+    with pool.read() as session:
+        assert len(session.scalars(select(Event).where(Event.kind == "grouping.changed")).all()) == 3
+
+
+def rule(pool: Pool) -> tuple[dict[str, Any], float]:
+    with pool.read() as session:
+        project = session.scalars(select(Project)).one()
+        return project.grouping, project.blind_share
+
+
+def test_a_rule_that_groups_badly_is_told(pool: Pool, command: Command) -> None:
+    add_named(pool, add_project(pool), ["P1_a", "P1_b", "P1_c", "P2_a"])
+    assert "Group 'P1' has 3 of 4 images" in command("groups", "--group-pattern", "^P.", "--dry-run")[1]
+    assert "a key in no image" in command("groups", "--group-field", "patient", "--dry-run")[1]
+    code, _, said = command("groups", "--group-pattern", "(P")
+    assert (code, "'(P' is no regular expression" in said) == (1, True), said
+    code, _, said = command("groups", "--blind-share", "0.9")
+    assert (code, "got 0.9" in said) == (1, True), said
+    assert rule(pool) == ({}, 0.0)
+
+
+def test_connect_checks_the_rule_before_it_asks_label_studio(command: Command) -> None:
+    words = ("--url", "http://127.0.0.1:1", "--project", "7", "--token", "0" * 40)
+    code, _, said = command("connect", *words, "--group-pattern", "(P", "--prompt", "Tumor=tumor")
+    assert (code, "'(P' is no regular expression" in said) == (1, True), said
