@@ -182,8 +182,12 @@ def test_merging_again_reads_no_mask(pool: Pool, monkeypatch: pytest.MonkeyPatch
     annotate(pool, task, "ben", {"Tumor": box(4, 10)}, minute=2)
     first = freeze(pool, project, "majority")
     reads: list[str] = []
-    decode = decode_mask
-    monkeypatch.setattr(merging, "decode_mask", lambda data, *, name: (reads.append(name), decode(data, name=name))[1])
+
+    def read(data: bytes, *, name: str) -> Mask:
+        reads.append(name)
+        return decode_mask(data, name=name)
+
+    monkeypatch.setattr(merging, "decode_mask", read)
     assert freeze(pool, project, "majority") == first
     assert reads == []
     annotate(pool, task, "cy", {"Tumor": box(6, 12)}, minute=3)

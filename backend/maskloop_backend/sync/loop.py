@@ -25,6 +25,7 @@ from maskloop_backend.sync.pull import Puller
 from maskloop_backend.sync.push import Pusher
 from maskloop_backend.sync.retention import drop_old_predictions
 from maskloop_learner.pool.events import record
+from maskloop_learner.pool.merging import MergeError
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project, utcnow
 from maskloop_learner.pool.store import StoreError
@@ -117,7 +118,7 @@ class Sync:
             busy |= work.enqueue_rounds(self.pool, self.conn, project.id, self.settings)
         except (redis.RedisError, ValkeyError) as error:
             log.warning("project %d: nothing can be enqueued: %s", project.ls_id, error)
-        except (TemplateError, StoreError) as error:
+        except (TemplateError, StoreError, MergeError) as error:
             log.error("project %d: no training can be opened: %s", project.ls_id, error)
         except OperationalError as error:
             log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
