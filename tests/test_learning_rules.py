@@ -3,14 +3,12 @@
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pool_fixture import add_label, add_model, add_project, add_task, png_bytes
 from sqlalchemy import select
 
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Champion, Label, Model, Project, Round, Snapshot, TrainRequest
-from maskloop_learner.pool.snapshot import NoLabels, extend_validation, freeze_snapshot, load_manifest
+from maskloop_learner.pool.snapshot import NoLabels, freeze_snapshot, load_manifest
 from maskloop_learner.predict.version import VersionConfig, prediction_version
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.registry import (
@@ -22,19 +20,6 @@ from maskloop_learner.train.registry import (
     set_champion,
 )
 from maskloop_queue.triggers import cron_is_due, new_labels, request_training, start_due_round
-
-DIGESTS = st.sets(st.text("0123456789abcdef", min_size=8, max_size=8), min_size=2, max_size=60)
-
-
-@given(first=DIGESTS, second=DIGESTS, share=st.floats(0.05, 0.6))
-def test_validation_only_grows(first: set[str], second: set[str], share: float) -> None:
-    """An image that validated once is never learnt from; training always keeps an image."""
-    frozen = extend_validation(first, [], share=share)
-    later = extend_validation(first | second, frozen, share=share)
-    assert set(frozen) <= set(later) <= first | second
-    assert 1 <= len(frozen) < len(first)
-    assert len(later) < len(first | second)
-    assert later == extend_validation(sorted(first | second, reverse=True), frozen, share=share)
 
 
 def test_snapshot_holds_the_newest_usable_label_of_each_image(pool: Pool) -> None:

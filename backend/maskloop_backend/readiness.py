@@ -89,7 +89,7 @@ def readiness(session: Session, project: Project, settings: Settings) -> Readine
     champion = session.get(Champion, project.id)
     model = session.get_one(Model, champion.model_id) if champion else None
     running = active_round(session, project.id)
-    fresh = new_labels(session, project.id)
+    fresh = new_labels(session, project.id, settings.merge_rule)
     trainings = session.scalar(select(func.count(Round.id)).where(Round.project_id == project.id)) or 0
     found: dict[str, Any] = {
         "project": project.ls_id,

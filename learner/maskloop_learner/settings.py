@@ -6,6 +6,7 @@ Each field's description is its documentation; docs/settings.md is tested agains
 import os
 from datetime import UTC, datetime
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -136,7 +137,19 @@ class Settings(BaseSettings):
     )
     checkpoint_steps: int = Field(50, ge=1, description="Optimizer steps between two resumable checkpoints.")
     validation_share: float = Field(
-        0.2, gt=0, lt=1, description="Share of the labelled images kept out of training for the gate."
+        0.2,
+        gt=0,
+        lt=1,
+        description="Share of the labelled images kept out of training for the gate, as nearly as whole groups allow.",
+    )
+    merge_rule: Literal["latest", "majority", "staple"] = Field(
+        "latest",
+        description="How several annotators' masks of one image become one: the newest annotation, the pixels that "
+        "most have drawn, or STAPLE (needs `pip install 'maskloop[staple]'`).",
+    )
+    near_duplicates: Literal["join", "report"] = Field(
+        "join",
+        description="Pictures that are nearly one: kept on one side of the split with their groups, or only reported.",
     )
     gate_margin: float = Field(
         0.01,
@@ -184,6 +197,13 @@ class Settings(BaseSettings):
         description="Path of the `label-studio` program of its own virtual environment, for `maskloop demo`.",
     )
     label_studio_port: int = Field(8080, ge=1, le=65535, description="Port of the demo's Label Studio.")
+
+    @field_validator("merge_rule")
+    @classmethod
+    def _check_staple(cls, rule: str) -> str:
+        if rule == "staple" and find_spec("SimpleITK") is None:
+            raise ValueError("merging by staple needs SimpleITK: pip install 'maskloop[staple]'")
+        return rule
 
     @field_validator("image_hosts")
     @classmethod

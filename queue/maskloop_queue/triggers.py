@@ -8,9 +8,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.events import record
+from maskloop_learner.pool.manifest import MergeRule
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Label, Project, Round, Snapshot, TrainRequest, utcnow
-from maskloop_learner.pool.snapshot import NoLabels, freeze_snapshot, newest_labels
+from maskloop_learner.pool.snapshot import NoLabels, freeze_snapshot
+from maskloop_learner.pool.voices import voices
 from maskloop_learner.settings import Settings
 from maskloop_queue.timing import labels_are_due, latest_past
 
@@ -47,12 +49,12 @@ def active_round(session: Session, project_id: int) -> Round | None:
     )
 
 
-def new_labels(session: Session, project_id: int) -> int:
+def new_labels(session: Session, project_id: int, merge: MergeRule = "latest") -> int:
     """How many labels were added or changed since the watermark: the last snapshot that was attempted."""
-    return len(fresh_labels(session, project_id))
+    return len(fresh_labels(session, project_id, merge))
 
 
-def fresh_labels(session: Session, project_id: int) -> list[Label]:
+def fresh_labels(session: Session, project_id: int, merge: MergeRule = "latest") -> list[Label]:
     """The labels that `new_labels` counts."""
     statement = (
         select(Snapshot.label_ids)
@@ -63,7 +65,8 @@ def fresh_labels(session: Session, project_id: int) -> list[Label]:
     )
     seen = set(session.scalar(statement) or ())
     # Only what a snapshot would hold: a label that a newer one of the same image hides would count for ever.
-    return [label for label, _ in newest_labels(session, project_id).values() if label.id not in seen]
+    chosen = voices(session, project_id, merge).values()
+    return [row.label for rows in chosen for row in rows if row.label.id not in seen]
 
 
 def cron_is_due(expression: str, *, since: datetime, now: datetime) -> bool:
@@ -79,7 +82,7 @@ def due_cause(session: Session, project: Project, settings: Settings, *, now: da
     request = _open_requests(session, project.id)
     if request:
         return request[0].cause
-    fresh = fresh_labels(session, project.id)
+    fresh = fresh_labels(session, project.id, settings.merge_rule)
     if settings.trigger_labels and labels_are_due(
         [label.created_at for label in fresh],
         now=now,
@@ -115,7 +118,13 @@ def start_due_round(pool: Pool, project_id: int, settings: Settings) -> int | No
     if cause is None:
         return None
     try:
-        snapshot_id = freeze_snapshot(pool, project_id, share=settings.validation_share)
+        snapshot_id = freeze_snapshot(
+            pool,
+            project_id,
+            share=settings.validation_share,
+            merge=settings.merge_rule,
+            near_duplicates=settings.near_duplicates,
+        )
     except NoLabels as error:
         with pool.write() as session:
             for request in _open_requests(session, project_id):

@@ -11,6 +11,8 @@ from maskloop_backend.supervisor import HomeBusy
 from maskloop_backend.sync.loop import AlreadyRunning
 from maskloop_learner.model.backbones import BackboneError
 from maskloop_learner.pool.database import DatabaseError
+from maskloop_learner.pool.groups import GroupingError
+from maskloop_learner.pool.merging import MergeError
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.prompts.template import TemplateError
 from maskloop_learner.train.registry import ChampionConflict, ModelUnusable, NoPreviousModel
@@ -32,8 +34,10 @@ EXPECTED: tuple[type[Exception], ...] = (
     DatabaseError,
     DemoError,
     FetchError,
+    GroupingError,
     HomeBusy,
     LabelStudioError,
+    MergeError,
     ModelBroken,
     ModelUnusable,
     NoPreviousModel,

@@ -21,6 +21,7 @@ from maskloop_backend.cli import (
 from maskloop_backend.cli.cancelling import goes_on_without_us, report_cancel
 from maskloop_backend.cli.context import open_pool, pick_project, print_json
 from maskloop_backend.cli.errors import CommandError
+from maskloop_backend.cli.preview import show_preview
 from maskloop_backend.cli.ranking import ProjectOption
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Champion, Model, Project, Round, TrainRequest
@@ -46,6 +47,10 @@ def train(
     project: ProjectOption = None,
     wait: Annotated[bool, typer.Option(help="Show the progress until the training has ended.")] = True,
     cancel: Annotated[bool, typer.Option("--cancel", help="End the training that is queued or runs.")] = False,
+    preview: Annotated[
+        bool,
+        typer.Option("--preview", help="Only show which labels, which split, why now and how long; change nothing."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train on all labels so far, now. `maskloop up` must run: its training worker does the work."""
@@ -57,6 +62,9 @@ def train(
     chosen = pick_project(pool, project)
     if cancel:
         report_cancel(pool, settings, chosen, as_json=as_json)
+        return
+    if preview:
+        show_preview(pool, chosen, settings, as_json=as_json)
         return
     request_id = request_training(pool, chosen.id, cause="cli")
     wake(connect(settings), chosen.ls_id)

@@ -26,6 +26,7 @@ from maskloop_backend.sync.push import Pusher
 from maskloop_backend.sync.retention import drop_old_predictions
 from maskloop_backend.sync.returning import switch_back
 from maskloop_learner.pool.events import record
+from maskloop_learner.pool.merging import MergeError
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project, utcnow
 from maskloop_learner.pool.store import StoreError
@@ -128,7 +129,7 @@ class Sync:
             busy |= work.enqueue_rounds(self.pool, self.conn, project.id, self.settings)
         except (redis.RedisError, ValkeyError) as error:
             log.warning("project %d: nothing can be enqueued: %s", project.ls_id, error)
-        except (TemplateError, StoreError) as error:
+        except (TemplateError, StoreError, MergeError) as error:
             log.error("project %d: no training can be opened: %s", project.ls_id, error)
         except OperationalError as error:
             log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
@@ -147,6 +148,7 @@ class Sync:
         if look:
             project = self._follow_config(project, client, puller)
         work.follow_prompts(self.pool, project.id)
+        work.follow_grouping(self.pool, project.id)
         version = work.follow_settings(self.pool, project.id, self.settings)
         if version is not None:
             # First of all: somebody waits for a rollback.

@@ -37,6 +37,8 @@ class Ready:
     ls_id: int
     parts: list[tuple[str, Prediction]]
     """Field of the task's data -> what was predicted of the image in it."""
+    blind: bool = False
+    """Its annotator is to see none of it."""
 
 
 class Pusher:
@@ -203,13 +205,14 @@ class Pusher:
         with self.pool.read() as session:
             found = {ls_id: Ready(ls_id, []) for ls_id in session.scalars(statement)}
             parts = (
-                select(Task.ls_id, Task.part, Prediction)
+                select(Task.ls_id, Task.part, Task.blind, Prediction)
                 .join(Prediction, answers(Prediction, version))
                 .where(*servable(project_id), Task.ls_id.in_(list(found)))
                 .order_by(Task.id)
             )
-            for ls_id, part, prediction in session.execute(parts):
+            for ls_id, part, blind, prediction in session.execute(parts):
                 found[ls_id].parts.append((part, prediction))
+                found[ls_id].blind |= blind
             return list(found.values())
 
     def _chunks(self, project: Project, ready: Sequence[Ready]) -> Iterator[list[dict[str, Any]]]:
@@ -221,7 +224,7 @@ class Pusher:
         for item in ready:
             images = [Predicted(part, prediction, scores.get(prediction.id, [])) for part, prediction in item.parts]
             try:
-                text = encode_result(images, interface=interface, store=self.pool.store)
+                text = encode_result(images, interface=interface, store=self.pool.store, blind=item.blind)
             except (StoreError, ValueError) as error:
                 self._predict_again(project, item, error)
                 continue

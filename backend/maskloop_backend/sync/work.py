@@ -7,6 +7,7 @@ import redis
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from maskloop_learner.pool.groups import follow_groups, grouping_digest
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.prompting import follow_rules, rules_digest
 from maskloop_learner.pool.queries import (
@@ -73,6 +74,23 @@ def follow_prompts(pool: Pool, project_id: int) -> None:
             more, last = follow_rules(session, project, after=last, limit=TASKS_AT_ONCE)
             changed += more
     log.info("project %d: %d images are asked another thing than before", project_id, changed)
+
+
+def follow_grouping(pool: Pool, project_id: int) -> None:
+    """Work out which group every task belongs to, and which are blind, when the rule or the share changed."""
+    with pool.read() as session:
+        project = session.get_one(Project, project_id)
+        if grouping_digest(project) == project.grouped_with:
+            return
+    changed = 0
+    last: int | None = 0
+    while last is not None:
+        with pool.write() as session:
+            project = session.get_one(Project, project_id)
+            more, last = follow_groups(session, project, after=last, limit=TASKS_AT_ONCE)
+            changed += more
+    if changed:
+        log.info("project %d: %d images belong to another group than before", project_id, changed)
 
 
 def enqueue_missing(pool: Pool, conn: redis.Redis, project_id: int, *, limit: int | None = None) -> int:
