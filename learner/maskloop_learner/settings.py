@@ -165,7 +165,11 @@ class Settings(BaseSettings):
     @property
     def resolved_store_url(self) -> str:
         """The store's fsspec URL."""
-        return self.store_url or (self.home / "store").absolute().as_uri()
+        folder = (self.home / "store").absolute()
+        # fsspec does not undo the escapes of a file URL; where earlier releases followed it, their folder stays.
+        escaped = folder.as_uri()
+        earlier = Path(escaped.removeprefix("file://"))
+        return self.store_url or (escaped if earlier.exists() else f"file://{folder}")
 
     @property
     def bases_folder(self) -> Path:

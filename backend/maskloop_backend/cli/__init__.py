@@ -22,6 +22,7 @@ from maskloop_backend.cli import (
     serving,
     status,
     transfer,
+    upkeep,
 )
 from maskloop_backend.cli.errors import EXPECTED
 
@@ -45,6 +46,7 @@ MODULES = (
     transfer,
     serving,
     status,
+    upkeep,
 )
 for module in MODULES:
     module.register(app)

@@ -1,5 +1,6 @@
 """Errors that a command shows as one line instead of a traceback."""
 
+from maskloop_backend.backup.content import BackupError
 from maskloop_backend.credentials import CredentialsError
 from maskloop_backend.demo.slices import DemoError
 from maskloop_backend.fetch import FetchError
@@ -24,6 +25,7 @@ class CommandError(RuntimeError):
 EXPECTED: tuple[type[Exception], ...] = (
     AlreadyRunning,
     BackboneError,
+    BackupError,
     ChampionConflict,
     CommandError,
     ConfigError,

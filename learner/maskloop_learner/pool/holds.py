@@ -30,11 +30,14 @@ def hold_store(pool: Pool, name: str) -> Iterator[Callable[[], None]]:
 
     def renew() -> None:
         nonlocal renewed
-        if time.monotonic() - renewed < RENEW_EVERY and renewed:
+        if renewed and time.monotonic() - renewed < RENEW_EVERY:
             return
         renewed = time.monotonic()
         with pool.write() as session:
-            session.merge(Cursor(name=key, position=int(time.time()) + SECONDS))
+            now = int(time.time())
+            # Those of backups that were killed.
+            session.execute(delete(Cursor).where(Cursor.name.startswith(PREFIX), Cursor.position < now))
+            session.merge(Cursor(name=key, position=now + SECONDS))
 
     renew()
     try:
