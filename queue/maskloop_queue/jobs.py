@@ -47,7 +47,7 @@ def train_round(round_id: int) -> Retry | None:
 
     place = running()
     return resumable(
-        lambda: rounds.run(place.pool, round_id, place.settings, place.report, place.should_stop),
+        lambda: rounds.run(place.pool, round_id, place.settings, place.report, place.should_stop_training),
         name=f"round {round_id}",
     )
 

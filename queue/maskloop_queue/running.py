@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from redis import RedisError
 from rq import get_current_job
 
+from maskloop_learner.disk import measure_room
 from maskloop_learner.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _SAVE_EVERY = 1.0
 _LOG_EVERY = 5.0
+_ROOM_EVERY = 5.0
 _PAUSE_AFTER_ERROR = 30.0
 # Only a job that is still there gets its progress: a key made anew would stand in the way of the job's return.
 _SAVE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'meta', ARGV[1]) end"
@@ -37,7 +39,8 @@ class Place:
         self._should_stop = should_stop
         self._pool: Pool | None = None
         self._predictors: Predictors | None = None
-        self._save_at = self._log_at = 0.0
+        self._save_at = self._log_at = self._room_at = 0.0
+        self._no_room = False
 
     @property
     def pool(self) -> "Pool":
@@ -65,6 +68,16 @@ class Place:
         """Whether the worker wants to end and the job should come to a point where it can go on later."""
         self.progress()
         return self._should_stop()
+
+    def should_stop_training(self) -> bool:
+        """As `should_stop`; a training also ends, to go on later, when the disk is nearly full."""
+        if time.monotonic() >= self._room_at:
+            self._room_at = time.monotonic() + _ROOM_EVERY
+            room = measure_room(self.settings)
+            if room.is_low and not self._no_room:
+                log.warning("the training stops until there is room: %s", room)
+            self._no_room = room.is_low
+        return self.should_stop() or self._no_room
 
     def report(self, progress: dict[str, Any]) -> None:
         """Say how far the job is, for instance {"step", "steps", "loss", "eta"}: into the job and the log."""

@@ -22,6 +22,8 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command()(backup)
     app.command()(restore)
+    app.command()(clean)
+    app.command()(alert_test)
 
 
 def backup(
@@ -94,6 +96,63 @@ def restore(
         for number, url in found.projects:
             print(f"     It has no tokens: maskloop connect --url {url} --project {number} --token ...")
     print("  3. `maskloop connect` for every project, when Maskloop's own address is another one than before.")
+
+
+def clean(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove what nothing needs any more: old predictions, unreferenced blobs, ended trainings' checkpoints.
+
+    `maskloop sync` does the same by itself, a little at a time; nothing that is referred to is ever removed.
+    """
+    from maskloop_backend.cli.context import open_pool
+    from maskloop_learner.pool.garbage import SLICES, Swept, sweep_store
+    from maskloop_learner.pool.retention import drop_old_predictions
+    from maskloop_queue.leftovers import sweep_rounds
+
+    pool, settings = open_pool(), get_settings()
+    rows = drop_old_predictions(pool, days=settings.keep_predictions_days, dry_run=dry_run)
+    checkpoints = sweep_rounds(pool, settings.home, dry_run=dry_run)
+    swept = Swept()
+    with _bar() as bar:
+        for prefix in bar.track(SLICES, description="Looking through the store"):
+            swept.add(sweep_store(pool, prefix=prefix, dry_run=dry_run))
+            if swept.held:
+                break
+    if swept.held:
+        _warn("a backup is being made: not all of the store was looked through; try again after it")
+    if as_json:
+        print_json({"predictions": rows, "checkpoints": checkpoints, "dry_run": dry_run, **asdict(swept)})
+        return
+    would = "would go" if dry_run else "are gone"
+    print(f"{rows} predictions of versions that nobody needs {would}.")
+    print(f"{swept.count} blobs that nothing refers to {would} ({swept.bytes / 1e6:.1f} MB).")
+    print(f"{checkpoints} left-overs of trainings {would}.")
+
+
+def alert_test(as_json: JsonOption = False) -> None:
+    """Send a test alert to MASKLOOP_ALERT_URL and MASKLOOP_ALERT_COMMAND; exit code 0 only when all take it."""
+    from maskloop_backend.alerts import Alert, AlertError, find_targets
+    from maskloop_backend.cli.errors import CommandError
+
+    targets = find_targets(get_settings())
+    if not targets:
+        raise CommandError("no alerts are set up; set MASKLOOP_ALERT_URL or MASKLOOP_ALERT_COMMAND")
+    said: dict[str, str] = {}
+    for target in targets:
+        try:
+            target.send(Alert("Maskloop: this is a test; alerts arrive.", "test", data={}))
+            said[target.name] = "ok"
+        except AlertError as error:
+            said[target.name] = str(error)
+    if as_json:
+        print_json(said)
+    else:
+        for name, outcome in said.items():
+            print(f"{name}: {outcome}")
+    if set(said.values()) != {"ok"}:
+        raise typer.Exit(1)
 
 
 def _bar() -> Progress:
