@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from maskloop_learner.disk import measure_room
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Round, Snapshot, utcnow
@@ -46,6 +47,11 @@ def run(pool: Pool, round_id: int, settings: Settings, report: Report, should_st
             _put_back(pool, plan)
             return
         except Exception as error:
+            if (room := measure_room(settings)).is_low:
+                # Whatever it is called, this failure says nothing of the labels.
+                log.warning("round %d waits for room (%s), it ended with: %s", plan.round_id, room, error)
+                _put_back(pool, plan)
+                return
             _note_failure(pool, plan, error)
             raise
         # Only a round that has ended needs its checkpoint no more.

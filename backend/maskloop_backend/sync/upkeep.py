@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable
-from datetime import timedelta
 
 import redis
 from sqlalchemy import select
@@ -15,7 +14,7 @@ from maskloop_learner.disk import Room, measure_room
 from maskloop_learner.pool.garbage import SLICES, sweep_store
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.retention import drop_old_predictions
-from maskloop_learner.pool.schema import Cursor, Project, utcnow
+from maskloop_learner.pool.schema import Cursor, Project
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.settings import Settings
 from maskloop_queue.leftovers import sweep_rounds
@@ -47,7 +46,7 @@ class Upkeep:
         self.room: Room = measure_room(settings)
         self.trainings_wait = self.room.is_low
         self._look_at = self._forget_at = 0.0
-        self._slice = int(time.time()) // SLICE_SECONDS
+        self.now: Callable[[], float] = time.time
 
     def step(self) -> None:
         """Do what is due."""
@@ -92,7 +91,7 @@ class Upkeep:
         sweep_rounds(self.pool, self.settings.home)
 
     def _sweep(self) -> None:
-        period = int(time.time()) // (HURRY if self.trainings_wait else SLICE_SECONDS)
+        period = int(self.now()) // (HURRY if self.trainings_wait else SLICE_SECONDS)
         with self.pool.read() as session:
             last = session.get(Cursor, SWEPT)
         if last is not None and last.position == period:
@@ -108,9 +107,3 @@ class Upkeep:
     def _tell(self) -> None:
         for alerter in self.alerters:
             alerter.step()
-
-
-def is_late(project: Project, settings: Settings) -> bool:
-    """Whether `sync` has not been through a project for longer than `alert_minutes`."""
-    seen = project.looked_at or project.created_at
-    return utcnow() - seen > timedelta(minutes=settings.alert_minutes)
