@@ -20,9 +20,9 @@ from command_fixture import Command
 from pool_fixture import add_label, add_model, add_project, add_task, png_bytes
 from sqlalchemy import func, select, text
 
-from maskloop_backend.backup.content import BackupError, Manifest, blob_name
+from maskloop_backend.backup.content import LAST_BACKUP, BackupError, Manifest, blob_name
 from maskloop_backend.backup.restoring import check, restore
-from maskloop_backend.backup.saving import LAST_BACKUP, save
+from maskloop_backend.backup.saving import save
 from maskloop_backend.credentials import load_credentials
 from maskloop_backend.labelstudio.tokens import load_token, save_token
 from maskloop_backend.supervisor import HomeBusy, hold_home

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from maskloop_backend.backup.content import CREDENTIALS, BackupError, Manifest, blob_name
+from maskloop_backend.backup.content import CREDENTIALS, LAST_BACKUP, BackupError, Manifest, blob_name
 from maskloop_backend.backup.databases import SUFFIX, copy_database
 from maskloop_backend.backup.writers import Writer, hash_file, open_writer
 from maskloop_learner.pool.database import release, revision_of
@@ -19,8 +19,6 @@ from maskloop_learner.pool.schema import Cursor, utcnow
 from maskloop_learner.pool.store import Kind, StoreError
 from maskloop_learner.settings import Settings
 
-LAST_BACKUP = "backup"
-"""Name of the cursor that holds the Unix time of the last backup."""
 Progress = Callable[[int, int], None]
 
 

@@ -7,6 +7,8 @@ from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Cursor
 
+ALARM = "alarm:"
+"""How the names of the cursors begin that stand for alarms."""
 OVER = "over"
 """Event kinds of a trouble's end: `sync.stuck.over`."""
 
@@ -40,7 +42,7 @@ class Alarms:
 
     def set(self, kind: str, subject: str, what: str | None, *, project_id: int | None = None) -> None:
         """Raise an alarm at once, or end it when `what` is None. Nothing happens when it is so already."""
-        name = f"alarm:{kind}:{subject}"[:60]
+        name = f"{ALARM}{kind}:{subject}"[:60]
         wanted = what is not None
         if name not in self._known:
             with self.pool.read() as session:
