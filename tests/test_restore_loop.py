@@ -30,9 +30,9 @@ def test_the_loop_goes_on_after_a_restore(tmp_path: Path) -> None:
     """Labels, and a whole model with its predictions, are newer than the backup: Label Studio gives the labels back,
     what it has of the lost model goes, and the next training learns from all."""
     demo = make_demo(tmp_path / "first", MASKLOOP_TRIGGER_LABELS="0")
-    demo.start()
     restored: Demo | None = None
     try:
+        demo.start()
         demo.settle()
         with demo.client() as client:
             for task in unlabelled(demo, client, 2):
