@@ -5,6 +5,7 @@ import sys
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from subprocess import PIPE
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -211,8 +212,8 @@ def test_a_wish_while_the_snapshot_is_frozen_is_the_next_rounds(
     label_at(pool, project, *after(0, 1))
     request_training(pool, project, cause="cli")
 
-    def freeze_and_wish(pool: Pool, project_id: int, *, share: float) -> int:
-        frozen = freeze_snapshot(pool, project_id, share=share)
+    def freeze_and_wish(pool: Pool, project_id: int, **how: Any) -> int:
+        frozen = freeze_snapshot(pool, project_id, **how)
         request_training(pool, project_id, cause="button")
         return frozen
 
@@ -224,6 +225,7 @@ def test_a_wish_while_the_snapshot_is_frozen_is_the_next_rounds(
 STARTER = """
 import sys
 from pathlib import Path
+from typing import Any
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.settings import Settings
 from maskloop_queue.triggers import start_due_round

@@ -1,6 +1,5 @@
 """Looks at every part of an installation: what is healthy, what is not, what to do. Changes nothing."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from maskloop_backend.labelstudio.findings import Finding
 from maskloop_backend.labelstudio.tokens import TokenError
 from maskloop_backend.readiness import readiness
 from maskloop_backend.sync.work import new_images, waiting_tasks
+from maskloop_learner.disk import measure_room
 from maskloop_learner.pool.database import DatabaseError
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import answers, current_version
@@ -80,9 +80,12 @@ def _pool(pool: Pool, settings: Settings) -> Iterator[Finding]:
         yield Finding("problem", f"The store {pool.store.url} cannot be written: {error}", "See MASKLOOP_STORE_URL.")
     else:
         yield Finding("ok", f"Store {pool.store.url} can be written and read")
-    free = shutil.disk_usage(settings.home).free
-    if free < 2_000_000_000:
-        yield Finding("problem", f"Only {free / 1e9:.1f} GB are free in {settings.home}", "Make room on that disk.")
+    room = measure_room(settings)
+    if room.is_low:
+        fix = "Make room on that disk; `maskloop clean` removes what is not needed. All goes on by itself then."
+        yield Finding("problem", str(room), fix)
+    else:
+        yield Finding("ok", f"{room.free / 1000:.1f} GB are free in {room.path}")
 
 
 def _queue(settings: Settings) -> Iterator[Finding]:

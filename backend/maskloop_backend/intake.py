@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from maskloop_backend.cloud import shown_address
 from maskloop_backend.fetch import FetchError, fetch_image
+from maskloop_learner.disk import measure_room
 from maskloop_learner.pool.groups import choose_blind, set_group
 from maskloop_learner.pool.images import ImageError, ImageInfo, decode_image, sniff_format
 from maskloop_learner.pool.looks import Look, look_at
@@ -49,8 +50,10 @@ class Wanted:
 def take_in(wanted: Wanted, *, pool: Pool, settings: Settings, headers_for: HeadersFor, timeout: float) -> Question:
     """Fetch, check and store a task's image; return it with what is asked of it. Slow: network, decoding, disk.
 
-    Raises IntakeError after marking the task as failed.
+    Raises IntakeError: after marking the task as failed, or, when there is no room for its image, without.
     """
+    if (room := measure_room(settings)).is_scarce:
+        raise IntakeError(str(room))
     url = wanted.data.get(wanted.data_key)
     # Halves of surrogate pairs, which JSON can carry and no database takes, are replaced.
     shown = url.encode("utf-8", "replace").decode() if isinstance(url, str) else ""
@@ -73,7 +76,11 @@ def take_in(wanted: Wanted, *, pool: Pool, settings: Settings, headers_for: Head
     except (FetchError, ImageError) as error:
         _mark_failed(pool, wanted, shown, error)
         raise IntakeError(str(error)) from error
-    digest = pool.store.put("images", content)
+    try:
+        digest = pool.store.put("images", content)
+    except OSError as error:
+        # Nothing is wrong with the image: the task stays as it is, and is tried again.
+        raise IntakeError(f"the image cannot be stored in {pool.store.url}: {error.strerror or error}") from error
     info = ImageInfo(picture.width, picture.height, sniff_format(content) or "")
     return Question(digest, _mark_ready(pool, wanted, shown, digest, info, len(content), look))
 

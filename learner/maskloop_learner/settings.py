@@ -186,6 +186,30 @@ class Settings(BaseSettings):
         ge=0,
         description="Hours before predictions older than the previous version may leave Label Studio.",
     )
+    keep_predictions_days: float = Field(
+        90.0,
+        ge=0,
+        description="Days after which predictions of versions that nobody needs any more leave the pool; 0: never.",
+    )
+    min_free_mb: int = Field(
+        1024,
+        ge=0,
+        description="Free disk space, in MB, below which no training runs; below a quarter of it no image is fetched.",
+    )
+    alert_url: str | None = Field(
+        None,
+        description="Address to which alerts are posted as JSON with a `text`, as Slack, Mattermost and Teams take it.",
+    )
+    alert_command: str | None = Field(
+        None,
+        description="Command that gets each alert on its standard input, e.g. `mail -s Maskloop ops@example.org`.",
+    )
+    alert_minutes: float = Field(
+        15.0,
+        gt=0,
+        description="Minutes for which a project must fail to be synchronised, or a queue to have no worker, "
+        "before an alert says so.",
+    )
     worker_lease: float = Field(
         30.0, ge=1, description="Seconds without progress after which a worker's job is given to another."
     )
@@ -235,7 +259,11 @@ class Settings(BaseSettings):
     @property
     def resolved_store_url(self) -> str:
         """The store's fsspec URL."""
-        return self.store_url or (self.home / "store").absolute().as_uri()
+        folder = (self.home / "store").absolute()
+        # fsspec does not undo the escapes of a file URL; where earlier releases followed it, their folder stays.
+        escaped = folder.as_uri()
+        earlier = Path(escaped.removeprefix("file://"))
+        return self.store_url or (escaped if earlier.exists() else f"file://{folder}")
 
     @property
     def bases_folder(self) -> Path:

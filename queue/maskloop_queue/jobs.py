@@ -53,7 +53,7 @@ def train_round(round_id: int) -> Retry | None:
 
     def work() -> None:
         try:
-            rounds.run(place.pool, round_id, place.settings, place.report, place.should_stop, place.give_way)
+            rounds.run(place.pool, round_id, place.settings, place.report, place.should_stop_training, place.give_way)
         except rounds.RoundBusy as busy:
             log.info("round %d is left alone until %s: %s", round_id, busy.until, busy)
 

@@ -1,7 +1,6 @@
 """The training worker's job: train on a snapshot, pass the gate, publish. Safe to run again after any death."""
 
 import logging
-import re
 import shutil
 from collections.abc import Callable
 from datetime import datetime
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
+from maskloop_learner.disk import measure_room
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Round, Snapshot, utcnow
@@ -16,11 +16,12 @@ from maskloop_learner.pool.snapshot import load_manifest
 from maskloop_learner.settings import Settings
 from maskloop_queue.fitting import train_and_publish
 from maskloop_queue.lease import RoundBusy, held, hold_folder, lease_of, new_holder, release, take
+from maskloop_queue.leftovers import sweep_rounds
 from maskloop_queue.plan import Plan
 from maskloop_queue.reporter import Report, Reporter
 from maskloop_queue.triggers import ACTIVE, BACKOFF, active_round, withdraw_requests
 
-__all__ = ["RoundBusy", "cancel", "cancel_project", "run", "sweep"]
+__all__ = ["RoundBusy", "cancel", "cancel_project", "run"]
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def run(
     A failure is written to the round with the time of its next try, then raised; a stop puts the round back. Raises
     RoundBusy, with the time of the next try written too, when another process is at work on it.
     """
-    sweep(pool, settings.home)
+    sweep_rounds(pool, settings.home)
     with pool.read() as session:
         row = session.get_one(Round, round_id)
     if row.state not in ACTIVE:
@@ -89,6 +90,11 @@ def _work(
             if _put_back(pool, round_id, holder):
                 return
         except Exception as error:
+            if (room := measure_room(settings)).is_low:
+                # Whatever it is called, this failure says nothing of the labels.
+                log.warning("round %d waits for room (%s), it ended with: %s", round_id, room, error)
+                _put_back(pool, round_id, holder)
+                return
             _note_failure(pool, round_id, holder, error)
             raise
     # Only a round that goes on here needs its checkpoint.
@@ -97,27 +103,6 @@ def _work(
 
 def _folder(home: Path, round_id: int) -> Path:
     return home / "training" / f"round-{round_id}"
-
-
-def sweep(pool: Pool, home: Path) -> None:
-    """Remove what rounds have left in this home that ended without their process, or elsewhere."""
-    folders = {
-        int(match[1]): folder
-        for folder in (home / "training").glob("round-*")
-        if (match := re.fullmatch(r"round-(\d+)", folder.name))
-    }
-    if not folders:
-        return
-    with pool.read() as session:
-        rows = [(round_id, session.get(Round, round_id)) for round_id in folders]
-    for round_id, row in rows:
-        if row is not None and row.state in ACTIVE:
-            continue
-        try:
-            with hold_folder(folders[round_id], until=utcnow()):
-                shutil.rmtree(folders[round_id], ignore_errors=True)
-        except RoundBusy:
-            continue  # its process is just ending, and removes it
 
 
 def cancel(pool: Pool, round_id: int, *, by: str) -> bool:

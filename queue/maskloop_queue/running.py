@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from redis import RedisError
 from rq import get_current_job
 
+from maskloop_learner.disk import measure_room
 from maskloop_learner.settings import Settings, get_settings
 from maskloop_queue.connection import connect
 from maskloop_queue.politeness import GivingWay, somebody_waits
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 _SAVE_EVERY = 1.0
 _LOG_EVERY = 5.0
+_ROOM_EVERY = 5.0
 _PAUSE_AFTER_ERROR = 30.0
 # Only a job that is still there gets its progress: a key made anew would stand in the way of the job's return.
 _SAVE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'meta', ARGV[1]) end"
@@ -40,7 +42,8 @@ class Place:
         self._pool: Pool | None = None
         self._predictors: Predictors | None = None
         self._giving_way: GivingWay | None = None
-        self._save_at = self._log_at = 0.0
+        self._save_at = self._log_at = self._room_at = 0.0
+        self._no_room = False
 
     @property
     def pool(self) -> "Pool":
@@ -76,6 +79,16 @@ class Place:
             share = self.settings.training_share
             self._giving_way = GivingWay(waits=lambda: not self._should_stop() and look(), share=share)
         self._giving_way.pause()
+
+    def should_stop_training(self) -> bool:
+        """As `should_stop`; a training also ends, to go on later, when the disk is nearly full."""
+        if time.monotonic() >= self._room_at:
+            self._room_at = time.monotonic() + _ROOM_EVERY
+            room = measure_room(self.settings)
+            if room.is_low and not self._no_room:
+                log.warning("the training stops until there is room: %s", room)
+            self._no_room = room.is_low
+        return self.should_stop() or self._no_room
 
     def report(self, progress: dict[str, Any]) -> None:
         """Say how far the job is, for instance {"step", "steps", "loss", "eta"}: into the job and the log."""

@@ -23,6 +23,7 @@ from maskloop_backend.cli import (
     serving,
     status,
     transfer,
+    upkeep,
 )
 from maskloop_backend.cli.errors import EXPECTED
 
@@ -47,6 +48,7 @@ MODULES = (
     transfer,
     serving,
     status,
+    upkeep,
 )
 for module in MODULES:
     module.register(app)

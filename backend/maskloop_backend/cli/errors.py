@@ -1,5 +1,7 @@
 """Errors that a command shows as one line instead of a traceback."""
 
+from maskloop_backend.alerts import AlertError
+from maskloop_backend.backup.content import BackupError
 from maskloop_backend.credentials import CredentialsError
 from maskloop_backend.demo.slices import DemoError
 from maskloop_backend.fetch import FetchError
@@ -25,8 +27,10 @@ class CommandError(RuntimeError):
 
 
 EXPECTED: tuple[type[Exception], ...] = (
+    AlertError,
     AlreadyRunning,
     BackboneError,
+    BackupError,
     ChampionConflict,
     CommandError,
     ConfigError,

@@ -25,6 +25,7 @@ from maskloop_backend.sync.pull import Puller
 from maskloop_backend.sync.push import Pusher
 from maskloop_backend.sync.retention import drop_old_predictions
 from maskloop_backend.sync.returning import switch_back
+from maskloop_backend.sync.upkeep import Upkeep
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.merging import MergeError
 from maskloop_learner.pool.pool import Pool
@@ -91,6 +92,7 @@ class Sync:
         self._champion_at: dict[int, float] = {}
         self._verify_at: dict[int, float] = {}
         self._clean_at = 0.0
+        self.upkeep = Upkeep(pool=pool, settings=settings, conn=self.conn, beat=self.beat.touch)
 
     def run(self) -> None:
         """Look, work, wait; for ever."""
@@ -103,6 +105,7 @@ class Sync:
             for project in projects:
                 busy |= self.step(project, woken=project.ls_id in woken)
             self._clean_queue()
+            self.upkeep.step()
             woken = self._wait(BUSY_PAUSE if busy else min(5.0, self.settings.sync_interval))
 
     def step(self, project: Project, *, woken: bool = False) -> bool:
@@ -119,6 +122,10 @@ class Sync:
         except (LabelStudioError, TokenError, TemplateError, StoreError) as error:
             self._look_at[project.id] = time.monotonic() + min(RETRY_AFTER, self.settings.sync_interval)
             self._note_error(project, str(error))
+        except OSError as error:
+            # A disk that is full: nothing is lost, all of it is looked at again.
+            self._look_at[project.id] = time.monotonic() + self.settings.sync_interval
+            self._note_error(project, f"the store or the home folder cannot be used: {error}")
         except OperationalError as error:
             log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
         try:
@@ -126,7 +133,8 @@ class Sync:
             missing = enqueue_fairly(self.pool, self.conn, project.id)
             # What is never served is drawn when nothing else is left to draw.
             busy |= (missing or work.enqueue_shadow(self.pool, self.conn, project.id, self.settings)) > 0
-            busy |= work.enqueue_rounds(self.pool, self.conn, project.id, self.settings)
+            if not self.upkeep.trainings_wait:
+                busy |= work.enqueue_rounds(self.pool, self.conn, project.id, self.settings)
         except (redis.RedisError, ValkeyError) as error:
             log.warning("project %d: nothing can be enqueued: %s", project.ls_id, error)
         except (TemplateError, StoreError, MergeError) as error:
@@ -202,9 +210,12 @@ class Sync:
         if message == project.sync_error:
             return
         log.warning("project %d: %s", project.ls_id, message)
-        with self.pool.write() as session:
-            session.get_one(Project, project.id).sync_error = message
-            record(session, "sync.failed", project_id=project.id, data={"reason": message})
+        try:
+            with self.pool.write() as session:
+                session.get_one(Project, project.id).sync_error = message
+                record(session, "sync.failed", project_id=project.id, data={"reason": message})
+        except OperationalError as error:
+            log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
 
     def _look_after_champion(self, project: Project) -> None:
         now = time.monotonic()

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from maskloop_backend.sync.retention import drop_empty_replies
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import answers, current_version, drawn, scores_of, servable
-from maskloop_learner.pool.schema import Label, Prediction, Project, Push, Score, Task, utcnow
+from maskloop_learner.pool.schema import Label, Prediction, PredictionVersion, Project, Push, Score, Task, utcnow
 from maskloop_learner.pool.store import StoreError
 
 log = logging.getLogger(__name__)
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 TASKS_AT_ONCE = 100
 BYTES_AT_ONCE = 8_000_000
 """Of JSON in one request: Label Studio holds a multiple of it in memory."""
+OURS = re.compile(r"maskloop-[0-9a-f]{12}")
+"""What `prediction_version` makes."""
 SECONDS_AT_ONCE = 10.0
 """Of pushing before labels are looked for again: a large pool takes many minutes."""
 
@@ -107,11 +110,17 @@ class Pusher:
         return set(found)
 
     def recheck(self, project_id: int, version: str) -> None:
-        """Compare all of a version's predictions with Label Studio: deleted ones are pushed again, doubles go."""
+        """Compare all of a version's predictions with Label Studio: deleted ones are pushed again, doubles go.
+
+        Versions of ours that the pool does not know, as after the restore of a backup, are noted: they go like all
+        old ones.
+        """
         with self.pool.read() as session:
             project = session.get_one(Project, project_id)
             statement = select(Task.ls_id).join(Push, Push.task_id == Task.id)
             held = set(session.scalars(statement.where(Push.version_id == version, Push.gone_at.is_(None))))
+            noted = set(session.scalars(select(PredictionVersion.id)))
+            noted |= set(session.scalars(select(Push.version_id).distinct()))
         counts = self.client.prediction_counts(project.ls_id)
         drop_empty_replies(self.client, project.ls_id, counts)
         ids = [
@@ -122,6 +131,14 @@ class Pusher:
         for start in range(0, len(ids), TASKS_AT_ONCE):
             self.beat()
             self.adopt(project, version, ids[start : start + TASKS_AT_ONCE])
+        for strange in sorted({name for count in counts.values() for name in count.versions} - noted):
+            if not OURS.fullmatch(strange):
+                continue
+            ids = [task for task, count in sorted(counts.items()) if strange in count.versions]
+            log.info("project %d: %s, which %d tasks hold, is not known here", project.ls_id, strange, len(ids))
+            for start in range(0, len(ids), TASKS_AT_ONCE):
+                self.beat()
+                self.adopt(project, strange, ids[start : start + TASKS_AT_ONCE])
 
     def switch(self, project_id: int, version: str) -> bool:
         """Have Label Studio serve a version, if it holds a prediction of it; return whether it serves it now."""

@@ -1,15 +1,21 @@
 """Engines of the pool's database: SQLite made safe for several processes, or any other SQLAlchemy URL."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, column, create_engine, event, insert, make_url, select, table
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from maskloop_learner.pool.schema import Event
 
 NETWORK_FILE_SYSTEMS = {
     "nfs",
@@ -25,6 +31,7 @@ NETWORK_FILE_SYSTEMS = {
 }
 KEY_CHECK = "PRAGMA foreign_key_check"
 MIGRATIONS = Path(__file__).with_name("migrations")
+MIGRATED = "pool.migrated"
 
 
 class DatabaseError(RuntimeError):
@@ -86,18 +93,67 @@ def create_pool_engine(url: str) -> Engine:
 
 
 def migrate(engine: Engine, *, revision: str = "head") -> None:
-    """Bring the database to `revision`; several processes may call this at once."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    """Bring the database to `revision`; several processes may call this at once.
+
+    An upgrade is one transaction: one that was killed is made by the next call. DatabaseError when a newer release
+    has upgraded the pool.
+    """
+    config = _alembic_config()
     writing = engine.connect().execution_options(maskloop_write=True)
     with writing as connection, _unchecked_keys(connection), connection.begin():
         if engine.dialect.name == "postgresql":
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7126017)")
+        before = _known_revision(connection, config)
         attributes: dict[str, Any] = config.attributes
         attributes["connection"] = connection
         command.upgrade(config, revision)
+        after = revision_of(connection)
+        if before is not None and before != after:
+            data = {"from": before, "to": after, "release": release()}
+            connection.execute(insert(Event).values(kind=MIGRATED, data=data))
         if engine.dialect.name == "sqlite" and (broken := connection.exec_driver_sql(KEY_CHECK).fetchall()):
             raise DatabaseError(f"the pool refers to rows that are not there: {broken[:5]}; restore a backup")
+
+
+def release() -> str:
+    """The release of Maskloop that runs; "unknown" where it runs without being installed."""
+    try:
+        return version("maskloop")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def revisions() -> list[str]:
+    """All revisions of the pool's schema that this release knows, the oldest first."""
+    scripts = ScriptDirectory.from_config(_alembic_config()).walk_revisions()
+    return [script.revision for script in scripts][::-1]
+
+
+def revision_of(connection: Connection) -> str | None:
+    """The revision of a pool's schema; None where there is none yet."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
+
+
+def _known_revision(connection: Connection, config: Config) -> str | None:
+    found = revision_of(connection)
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if found is None or found in known:
+        return found
+    # Of the events' table no release changes these columns.
+    events = table("events", column("id"), column("kind"), column("data"))
+    told = connection.scalar(select(events.c.data).where(events.c.kind == MIGRATED).order_by(events.c.id.desc()))
+    data = json.loads(told) if isinstance(told, str) else told or {}
+    newer = f"Maskloop {data['release']}" if data.get("to") == found else "a newer release of Maskloop"
+    raise DatabaseError(
+        f"the pool's schema is at revision {found!r}, which this release ({release()}) does not know: {newer} has "
+        "upgraded it; install that one again, or restore a backup from before with `maskloop restore`"
+    )
 
 
 @contextmanager

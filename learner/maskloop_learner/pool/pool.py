@@ -7,9 +7,12 @@ from typing import Self
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from maskloop_learner.pool.database import create_pool_engine, migrate
+from maskloop_learner.pool.database import DatabaseError, create_pool_engine, migrate
 from maskloop_learner.pool.store import Store
 from maskloop_learner.settings import Settings, get_settings
+
+UNFINISHED = "restore-unfinished.json"
+"""In the home folder while a backup is restored into it."""
 
 
 class Pool:
@@ -21,8 +24,13 @@ class Pool:
 
     @classmethod
     def open(cls, settings: Settings | None = None) -> Self:
-        """Open the pool of `settings`, creating or migrating its database."""
+        """Open the pool of `settings`, creating or migrating its database. DatabaseError when it cannot be used."""
         settings = settings or get_settings()
+        if (settings.home / UNFINISHED).exists():
+            raise DatabaseError(
+                f"a restore into {settings.home} was interrupted, or goes on; wait for its end, or repeat "
+                "`maskloop restore`"
+            )
         engine = create_pool_engine(settings.resolved_database_url)
         migrate(engine)
         return cls(engine=engine, store=Store(settings.resolved_store_url))

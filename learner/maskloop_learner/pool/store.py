@@ -2,12 +2,16 @@
 
 import hashlib
 import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 from uuid import uuid4
 
 import fsspec
 
 Kind = Literal["images", "masks", "weights", "manifests"]
+FRESH = timedelta(hours=1)
+"""A blob that is put again counts as new from then on; one that is newer than this need not be written again."""
 
 
 class StoreError(RuntimeError):
@@ -31,7 +35,7 @@ class Store:
         """Keep `data`; return its digest. A blob that is there but was altered is mended."""
         digest = hashlib.sha256(data).hexdigest()
         path = self._path(kind, digest)
-        if self._fs.exists(path) and bytes(self._fs.cat_file(path)) == data:
+        if self._holds(path, data):
             return digest
         if self._local:
             self._write_local(path, data)
@@ -63,6 +67,56 @@ class Store:
             return False
         return True
 
+    def list_blobs(self, kind: Kind, prefix: str = "") -> Iterator[str]:
+        """Digests of the blobs of a kind that are there, those that begin with `prefix`."""
+        self._fs.invalidate_cache()
+        folder = f"{self._root}/{kind}"
+        shards = [f"{folder}/{prefix[:2]}"] if len(prefix) >= 2 else self._names(folder)
+        for shard in shards:
+            if not shard.rsplit("/", 1)[1].startswith(prefix[:2]):
+                continue
+            for path in self._names(shard):
+                digest = path.rsplit("/", 1)[1]
+                if len(digest) == 64 and digest.startswith(prefix):
+                    yield digest
+
+    def size(self, kind: Kind, digest: str) -> int:
+        """Bytes of a blob. Raises StoreError when it is missing."""
+        try:
+            return int(self._fs.size(self._path(kind, digest)))
+        except FileNotFoundError as error:
+            raise StoreError(f"{kind} blob {digest} is missing from the store {self.url}") from error
+
+    def is_older(self, kind: Kind, digest: str, age: timedelta) -> bool:
+        """Whether the blob is there and was put longer ago than `age`."""
+        try:
+            return self._age(self._path(kind, digest)) >= age
+        except FileNotFoundError:
+            return False
+
+    def discard(self, kind: Kind, digest: str, *, grace: timedelta) -> bool:
+        """Remove a blob that nothing refers to, unless it was put within `grace`; return whether it is gone.
+
+        A blob that is put in the same moment stays, in local folders whatever the order of events.
+        """
+        path = self._path(kind, digest)
+        try:
+            if self._age(path) < grace:
+                return False
+            if not self._local:
+                self._fs.rm_file(path)
+                return True
+            aside = f"{path}.tmp-{os.getpid()}-{uuid4().hex[:8]}"
+            os.rename(path, aside)
+        except FileNotFoundError:
+            return False
+        if self._age(aside) < grace:
+            # Somebody put it between the look at its age and now: the same bytes, so nothing else is overwritten.
+            os.replace(aside, path)
+            return False
+        os.unlink(aside)
+        return True
+
     def sweep(self) -> int:
         """Delete what killed writers left behind (local folders only); return how many files."""
         if not self._local or not self._fs.exists(self._root):
@@ -77,6 +131,32 @@ class Store:
         if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
             raise StoreError(f"a digest must be 64 lower-case hex digits, got {digest!r}")
         return f"{self._root}/{kind}/{digest[:2]}/{digest}"
+
+    def _names(self, folder: str) -> list[str]:
+        try:
+            return sorted(str(path).rstrip("/") for path in self._fs.ls(folder, detail=False))
+        except FileNotFoundError:
+            return []
+
+    def _holds(self, path: str, data: bytes) -> bool:
+        """Whether the blob is there, whole; it then counts as new, so that no clean-up takes it for a left-over."""
+        try:
+            if not self._fs.exists(path) or bytes(self._fs.cat_file(path)) != data:
+                return False
+            if self._local:
+                os.utime(path)
+                return True
+            return self._age(path) < FRESH
+        except FileNotFoundError:
+            return False
+
+    def _age(self, path: str) -> timedelta:
+        if self._local:
+            modified = datetime.fromtimestamp(os.stat(path).st_mtime, UTC)
+        else:
+            modified = self._fs.modified(path)
+            modified = modified if modified.tzinfo else modified.replace(tzinfo=UTC)
+        return datetime.now(UTC) - modified
 
     def _write_local(self, path: str, data: bytes) -> None:
         os.makedirs(os.path.dirname(path), exist_ok=True)
