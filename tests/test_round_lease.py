@@ -20,6 +20,7 @@ from maskloop_learner.pool.schema import Event, Model, Round, utcnow
 from maskloop_learner.settings import Settings
 from maskloop_queue import rounds
 from maskloop_queue.lease import RoundBusy, hold_folder, lease_of, new_holder, take
+from maskloop_queue.leftovers import sweep_rounds
 from maskloop_queue.queues import enqueue_round, live_round_jobs
 from maskloop_queue.triggers import request_training, start_due_round
 from maskloop_queue.valkey import redis_url
@@ -178,10 +179,10 @@ def test_folders_of_ended_rounds_are_swept(pool: Pool, settings: Settings, round
     for name in (f"round-{round_id}", "round-998", "round-999", "round-x"):
         (folder / name).mkdir(parents=True)
     with hold_folder(folder / "round-998", until=utcnow()):
-        rounds.sweep(pool, settings.home)
+        sweep_rounds(pool, settings.home)
     assert {path.name for path in folder.iterdir()} == {f"round-{round_id}", "round-998", "round-x"}
     assert rounds.cancel(pool, round_id, by="test")
-    rounds.sweep(pool, settings.home)
+    sweep_rounds(pool, settings.home)
     assert {path.name for path in folder.iterdir()} == {"round-x"}
 
 

@@ -14,6 +14,7 @@ from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project
 from maskloop_learner.settings import Settings
 from maskloop_queue.connection import connect
+from maskloop_queue.leftovers import sweep_rounds
 from maskloop_queue.queues import cancel_round, live_round_jobs
 
 GRACE = 2.0
@@ -57,7 +58,7 @@ def cancel_training(pool: Pool, conn: redis.Redis, settings: Settings, project: 
         except redis.RedisError:
             ended = False
     # The process of a killed round left its checkpoint; on another machine its worker removes it.
-    rounds.sweep(pool, settings.home)
+    sweep_rounds(pool, settings.home)
     return Cancelled(round_id, wishes, ended, killed, round(time.monotonic() - started, 1))
 
 
