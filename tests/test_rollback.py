@@ -11,7 +11,7 @@ from registry_fixture import damage, weights_file
 from maskloop_backend.labelstudio.client import LabelStudio
 from maskloop_learner.pool.schema import Champion
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SECONDS = 10.0
 """Within which a rollback must be seen by annotators."""

@@ -36,8 +36,9 @@ def list_models(project: ProjectOption = None, as_json: JsonOption = False) -> N
         print_json(items)
         return
     table = Table(title=f"{chosen.title}: {len(items)} models")
-    for name in ("model", "round", "outcome", "validation Dice", "ECE", "ranks by", "made", ""):
+    for name in ("model", "round", "outcome", "validation Dice", "ECE", "ranks by", "made"):
         table.add_column(name)
+    table.add_column("", no_wrap=True)
     for item in items:
         dice = ", ".join(f"{label} {value:.3f}" for label, value in item["dice"].items())
         ece = ", ".join(f"{report['ece']:.3f}" for report in item["calibration"].values())
