@@ -29,12 +29,12 @@ test: setup ## Set up and run the quick tests
 	@$(PYTEST) $(PARALLEL) $(ARGS)
 
 test-slow: ## Set up and run the long tests: Label Studio, browser, training
-	@$(SETUP) --label-studio $(LS_VENV) --browser
+	@$(SETUP) --label-studio $(LS_VENV) --tools
 	@$(PYTEST) -m "slow and demo" $(ARGS)
 	@$(PYTEST) -m "slow and not demo" $(PARALLEL) $(ARGS)
 
 soak: ## Fifty kills and every other fault on a real installation; prints the table
-	@$(SETUP) --label-studio $(LS_VENV)
+	@$(SETUP) --label-studio $(LS_VENV) --tools
 	@MASKLOOP_TEST_KILLS=$${MASKLOOP_TEST_KILLS:-50} $(PYTEST) -m slow -s tests/test_recovery.py $(ARGS)
 
 test-all: test test-slow lint ## Run all tests and the linters

@@ -1,6 +1,7 @@
 """Prepare the virtual environments. Standard library only, so that an old Python can still say what is wrong."""
 
 import argparse
+import glob
 import hashlib
 import os
 import shutil
@@ -92,16 +93,28 @@ def link_checkout(venv):
         file.write(ROOT)
 
 
-def install_browser():
-    """Chromium for the browser tests: Debian's package when root, else a clear line of what to do."""
+TOOLS = {
+    "chromium": ("the browser tests", ["/usr/bin/chromium", "/usr/bin/google-chrome"]),
+    "postgresql": ("the tests of a pool on PostgreSQL", ["/usr/lib/postgresql/*/bin/postgres"]),
+    "faketime": ("the test of a clock that steps back", ["/usr/lib/*/faketime/libfaketimeMT.so.1"]),
+}
+"""Debian's package -> what needs it, and the files that show that it is there."""
+
+
+def install_tools():
+    """What the long tests need of the system: Debian's packages when root, else a clear line of what to do."""
+    missing = [name for name, (_, files) in TOOLS.items() if not any(glob.glob(path) for path in files)]
     if shutil.which("chromium") or shutil.which("google-chrome"):
+        missing = [name for name in missing if name != "chromium"]
+    if not missing:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        print("No chromium found: the browser tests will be skipped. Install it, e.g. apt-get install chromium.")
+        for name in missing:
+            print(f"No {name} found: {TOOLS[name][0]} will be skipped. Install it, e.g. apt-get install {name}.")
         return
     quiet = {"stdout": subprocess.DEVNULL, "env": dict(os.environ, DEBIAN_FRONTEND="noninteractive")}
     subprocess.run(["apt-get", "update", "-qq"], check=False, **quiet)
-    subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"], check=True, **quiet)
+    subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], check=True, **quiet)
 
 
 def main():
@@ -109,7 +122,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--venv", required=True, help="virtual environment of Maskloop")
     parser.add_argument("--label-studio", help="virtual environment of Label Studio, when it is needed")
-    parser.add_argument("--browser", action="store_true", help="also a browser, for the browser tests")
+    parser.add_argument("--tools", action="store_true", help="also what the long tests need: browser, PostgreSQL, ..")
     options = parser.parse_args()
     check_python()
     lock, project = "constraints.txt", "pyproject.toml"
@@ -119,8 +132,8 @@ def main():
     if options.label_studio:
         lock = "constraints-label-studio.txt"
         prepare(options.label_studio, "Label Studio", digest(lock), "-c", lock, "label-studio")
-    if options.browser:
-        install_browser()
+    if options.tools:
+        install_tools()
 
 
 def requirements():
