@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.events import record
+from maskloop_learner.pool.holds import is_held
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Champion, Model, PredictionVersion, Project, Round, utcnow
 
@@ -84,6 +85,8 @@ def blobs_in_use(session: Session) -> set[str]:
 
 
 def _remove(pool: Pool, digest: str) -> bool:
+    if is_held(pool):
+        return False  # a backup is being made; the store's own clean-up comes by later
     # Within a transaction that writes: a model that comes in with the same weights is seen, or sees them gone.
     with pool.write() as session:
         other = select(Model.id).where(Model.weights_digest == digest, Model.pruned_at.is_(None)).limit(1)
