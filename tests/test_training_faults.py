@@ -23,7 +23,7 @@ from valkey_fixture import FLOORS
 from maskloop_learner.model.backbones import BACKBONES
 from maskloop_learner.model.checkpoint import CheckpointError
 from maskloop_learner.model.medclipseg import MedCLIPSeg
-from maskloop_learner.train import gradients, loop, steps
+from maskloop_learner.train import batches, gradients, loop, steps
 from maskloop_learner.train.augment import Augmentation
 from maskloop_learner.train.batches import Batch, StepConfig, ask
 from maskloop_learner.train.examples import gather_examples
@@ -277,7 +277,7 @@ def test_damaged_weights_are_named_and_not_the_images(tmp_path: Path, monkeypatc
         run(tmp_path / "warm", warm=WarmStart(initial=bytes(broken)))
     with pytest.raises(CheckpointError, match="not a Maskloop safetensors file"):
         run(tmp_path / "warm", warm=WarmStart(initial=first[:50]))
-    take = steps.draw_batch
+    take = batches.draw_batch
 
     def damage(model: Any, *args: Any) -> Any:
         with torch.no_grad():

@@ -235,7 +235,7 @@ class MedCLIPSeg(nn.Module):
             return
         call()
         if tokens.requires_grad:
-            tokens.register_hook(lambda grad: call())
+            tokens.register_hook(lambda grad: call())  # type: ignore[no-untyped-call]
 
     def noise_shapes(self) -> list[tuple[tuple[int, int], tuple[int, int]]]:
         """Per adapter the shapes, without the batch, of the two noises in the order they are drawn."""

@@ -13,7 +13,7 @@ from maskloop_learner.model.bases import Bases
 from maskloop_learner.model.checkpoint import stored_parameters
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 from maskloop_learner.train.batches import StepConfig
-from maskloop_learner.train.examples import ExampleSet, TrainingCancelled
+from maskloop_learner.train.examples import ExampleSet, TrainingCancelled, TrainingError
 from maskloop_learner.train.holdout import Examiner, Watch
 from maskloop_learner.train.prompts import PromptTable
 from maskloop_learner.train.recipe import Recipe
@@ -80,6 +80,12 @@ class Course:
         if self._job.team.rank == 0:
             clear_leftovers(self._job.checkpoint)
         self._resume()
+        team = self._job.team
+        if (
+            team.size > 1
+            and int(team.sum(torch.tensor(self._step, device=self._model.device))) != self._step * team.size
+        ):
+            raise TrainingError(f"not all processes can read {self._job.checkpoint}; remove it to start again")
         self._model.on_stage = self._tick if self._job.team.size == 1 else None
         try:
             self._walk()

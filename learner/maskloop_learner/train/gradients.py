@@ -5,6 +5,8 @@ each other, but only their mean patches and text vectors: these are computed of 
 gradient is carried back into each part (as GradCache does, arXiv 2101.06983). Parts cost one more forward pass each.
 """
 
+import itertools
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,8 @@ def find_gradient(
     patches.requires_grad_()
     text.requires_grad_()
     contrast = mean_contrast(patches, text, temperature=model.spec.temperature, kind=model.spec.contrast_text)
-    pull = torch.autograd.grad(contrast, (patches, text))
+    by_patches, by_text = torch.autograd.grad(contrast, (patches, text))
+    pull = by_patches, by_text
     team.attempt(lambda: carry_back(model, how, pieces, rows, answers, pull, total=len(each)))
     team.add_gradients(learning)
     return (each.mean() + CONTRAST_WEIGHT * contrast).item()
@@ -81,7 +84,7 @@ def cut(images: list[int], parts: int) -> list[list[int]]:
     """Consecutive pieces of nearly the same length, none of them empty."""
     count = min(parts, len(images))
     at = [len(images) * k // count for k in range(count + 1)] if count else []
-    return [images[a:b] for a, b in zip(at, at[1:], strict=False)]
+    return [images[a:b] for a, b in itertools.pairwise(at)]
 
 
 def find_culprits(

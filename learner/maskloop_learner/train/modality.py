@@ -6,15 +6,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Literal
 
+from maskloop_learner.settings import Modality
 from maskloop_learner.train.augment import Augmentation
 
 log = logging.getLogger(__name__)
-
-Modality = Literal[
-    "general", "brain_mri", "ultrasound", "xray", "ct", "endoscopy", "dermoscopy", "microscopy", "none"
-]  # fmt: skip
 
 PRESETS: Mapping[Modality, Augmentation] = MappingProxyType(
     {

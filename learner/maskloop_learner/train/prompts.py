@@ -71,7 +71,9 @@ def read_prompts(
     negatives: Mapping[str, str] | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> PromptTable:
-    """The table of a training; `tick` is called now and then and may raise. Raises TrainingError when a label has no prompt or two have the same.
+    """The table of a training; `tick` is called now and then and may raise.
+
+    Raises TrainingError when a label has no prompt or two have the same.
 
     An example's own prompt that would ask for two labels alike is left for the labels' prompts; so is each form that
     says less.

@@ -10,7 +10,7 @@ import os
 import pickle
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -46,7 +46,7 @@ def write_state(path: Path, state: dict[str, Any]) -> None:
         with os.fdopen(handle, "wb") as file:
             recorded = Recorded(file)
             try:
-                torch.save(state, recorded)
+                torch.save(state, cast(IO[bytes], recorded))
             except RuntimeError as error:
                 if recorded.error is not None:
                     raise recorded.error from error

@@ -50,7 +50,7 @@ class Team:
             return
         grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
         flat = self.sum(torch.cat([grad.flatten() for grad in grads]))
-        for parameter, part in zip(parameters, flat.split([grad.numel() for grad in grads]), strict=True):
+        for parameter, part in zip(parameters, torch.split(flat, [grad.numel() for grad in grads]), strict=True):
             parameter.grad = part.view_as(parameter)
 
     def attempt(self, work: Callable[[], T]) -> T:
