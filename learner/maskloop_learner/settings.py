@@ -19,6 +19,7 @@ from maskloop_learner.hosts import Hosts
 
 CORES = os.cpu_count() or 1
 Threads = Annotated[int, Field(ge=1, le=1024)]
+Modality = Literal["general", "brain_mri", "ultrasound", "xray", "ct", "endoscopy", "dermoscopy", "microscopy", "none"]
 
 
 class Settings(BaseSettings):
@@ -134,6 +135,31 @@ class Settings(BaseSettings):
         ge=0,
         le=1,
         description="How often a training asks by less than an image's prompt, where that has parts to leave out.",
+    )
+    train_start: Literal["base", "champion"] = Field(
+        "base",
+        description="What a training starts from: base, the backbone's weights and all labels alike, or champion, the "
+        "served model, with its old labels replayed beside the new ones.",
+    )
+    replay_share: float = Field(
+        0.5, ge=0, le=1, description="Share of a batch that is of old labels when a training starts from the champion."
+    )
+    early_stopping: int = Field(
+        0,
+        ge=0,
+        description="A training holds out 15 % of its images, looks at them 20 times and ends after this many looks "
+        "without a better one, with the best weights; 0: it learns from all, for all its steps.",
+    )
+    augmentation: Modality = Field(
+        "general",
+        description="How training changes images at random: general, brain_mri, ultrasound, xray, ct, endoscopy, "
+        "dermoscopy, microscopy or none. Prompts that name a side turn mirroring off.",
+    )
+    training_processes: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes of one training on its machine (torchrun), one a GPU; each takes its share of a batch.",
     )
     checkpoint_steps: int = Field(50, ge=1, description="Optimizer steps between two resumable checkpoints.")
     validation_share: float = Field(

@@ -13,6 +13,7 @@ from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Champion, Label, Project, utcnow
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.gate import Decision
+from maskloop_learner.train.lineage import WARM_FROM
 from maskloop_learner.train.manifests import add_model, keep_weights
 from maskloop_learner.train.registry import ensure_version, set_champion
 from maskloop_learner.train.shadow import begin_shadow
@@ -38,6 +39,7 @@ def publish(
     *,
     fence: int,
     parent: int | None,
+    warm_from: int | None = None,
 ) -> None:
     """Keep the model and what was decided; make it the champion, or its shadow, if the gate said so.
 
@@ -59,7 +61,7 @@ def publish(
             weights=kept,
             labels=plan.manifest["labels"],
             made_by=f"round {plan.round_id}",
-            config=_config(settings, found),
+            config=_config(settings, found) | ({WARM_FROM: warm_from} if warm_from is not None else {}),
             metrics={
                 "validation": decision.figures,
                 "decision": decision.reason,

@@ -54,6 +54,14 @@ def load_weights(
     only adapters and head are its own. Raises CheckpointError listing the missing, unknown, mis-shaped and
     non-finite tensors, and BackboneError when the towers are not there.
     """
+    model = restore_model(data, bases=bases, shelf=shelf).to(device).eval().requires_grad_(False)
+    if shelf is not None:
+        shelf.share_rows(model)
+    return model
+
+
+def restore_model(data: bytes, *, bases: Bases | None = None, shelf: Shelf | None = None) -> MedCLIPSeg:
+    """The model as it can be trained further, on the CPU or the shelf's device. Raises as `load_weights` does."""
     meta = read_meta(data)
     try:
         spec = find_backbone(str(meta["backbone"]))
@@ -70,9 +78,6 @@ def load_weights(
     model.preprocessing = cast(Preprocessing, meta.get("preprocessing", spec.preprocessing))
     fill_parameters(stored_parameters(model), tensors, what=f"backbone {spec.name!r}")
     model.forget_towers()
-    model = model.to(device).eval().requires_grad_(False)
-    if shelf is not None:
-        shelf.share_rows(model)
     return model
 
 
