@@ -147,19 +147,20 @@ class Settings(BaseSettings):
     early_stopping: int = Field(
         0,
         ge=0,
-        description="A training holds out 15 % of its images, looks at them 20 times and ends after this many looks "
-        "without a better one, with the best weights; 0: it learns from all, for all its steps.",
+        description="A training holds out 15 % of its images, looks at them ten times in its second half and ends after "
+        "this many looks without a better one, with the best weights; 0: it learns from all, for all its steps.",
     )
     augmentation: Modality = Field(
         "general",
         description="How training changes images at random: general, brain_mri, ultrasound, xray, ct, endoscopy, "
         "dermoscopy, microscopy or none. Prompts that name a side turn mirroring off.",
     )
-    training_processes: int = Field(
+    training_gpus: int = Field(
         1,
         ge=1,
         le=64,
-        description="Processes of one training on its machine (torchrun), one a GPU; each takes its share of a batch.",
+        description="Processes of one training on its machine (torchrun), one a GPU, or all on the CPU; each takes its "
+        "share of every batch.",
     )
     checkpoint_steps: int = Field(50, ge=1, description="Optimizer steps between two resumable checkpoints.")
     validation_share: float = Field(

@@ -40,12 +40,12 @@ def train_challenger(pool: Pool, plan: Plan, settings: Settings, reporter: Repor
     def run(warm: "WarmStart | None") -> bytes:
         recipe = _recipe(plan, settings).after(warm)
         data = gather(Lessons(pool, plan.manifest), recipe, reporter.stopped)
-        if settings.training_processes == 1:
+        if settings.training_gpus == 1:
             return fit(data, recipe, job, warm=warm)
         return train_together(
             data,
             recipe,
-            processes=settings.training_processes,
+            processes=settings.training_gpus,
             threads=settings.training_threads,
             checkpoint=job.checkpoint,
             bases=settings.bases_folder,

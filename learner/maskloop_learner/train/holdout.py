@@ -16,16 +16,20 @@ from torch import Tensor
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 from maskloop_learner.model.preprocess import normalise
 from maskloop_learner.prompts.location import find_location
-from maskloop_learner.train.examples import ExampleSet
+from maskloop_learner.train.examples import ExampleSet, TrainingError
 from maskloop_learner.train.losses import segmentation_loss
 from maskloop_learner.train.prompts import read_prompts
+from maskloop_learner.train.recipe import Recipe
 from maskloop_learner.train.team import Team
 
 SHARE = 0.15
 LEAST, MOST = 3, 64
 """Images held out: fewer say nothing, more cost time at every look."""
 LOOKS = 20
-"""How often a training of full length looks at them."""
+"""How often a training of full length would look at them."""
+FIRST = 0.5
+"""Share of the steps before the first look. At the highest learning rates the loss rises before it falls: on 42 images
+of BUSI, patience 3 from the first step on ended after 45 of 300 steps with the start's weights, at half the Dice."""
 
 
 def hold_out(data: ExampleSet) -> list[int]:
@@ -80,7 +84,10 @@ class Examiner:
         self._tokens = [table.tokens[rows.to(table.tokens.device)] for rows in table.own]
 
     def look(self, tick: Callable[[], None]) -> float:
-        """Mean loss over the known (image, label) pairs. `tick` is called before each image and may raise."""
+        """Mean loss over the known (image, label) pairs. `tick` is called before each image and may raise.
+
+        Raises TrainingError naming the images whose loss is not finite.
+        """
         model, data = self._model, self._data
         sums = torch.zeros(2, len(data.names), device=model.device)
         model.eval()
@@ -92,7 +99,10 @@ class Examiner:
                     sums[0, k], sums[1, k] = each.sum(), len(each)
         finally:
             model.train()
-        total, count = self._team.sum(sums).sum(dim=1).tolist()
+        sums = self._team.sum(sums)
+        if bad := [data.names[k] for k in (~sums[0].isfinite()).nonzero().flatten().tolist()]:
+            raise TrainingError(f"the loss of held-out images is not finite: {', '.join(bad)}; look at them")
+        total, count = sums.sum(dim=1).tolist()
         return total / count if count else math.inf
 
     @torch.no_grad()
@@ -112,6 +122,8 @@ class Watch:
     """Looks without a better one after which training ends."""
     every: int
     """Steps between two looks."""
+    first: int = 0
+    """Steps before the first look."""
     looked: int = -1
     """Steps done at the last look."""
     stale: int = 0
@@ -122,7 +134,7 @@ class Watch:
 
     def due(self, step: int, steps: int) -> bool:
         """Whether to look after so many steps."""
-        return step > self.looked and (step % self.every == 0 or step == steps)
+        return step > self.looked and step >= self.first and (step % self.every == 0 or step == steps)
 
     def note(self, step: int, loss: float, weights: Mapping[str, Tensor]) -> None:
         """Take a look's result in."""
@@ -152,3 +164,8 @@ class Watch:
         """From the checkpoint."""
         for name in ("looked", "stale", "best", "step", "weights"):
             setattr(self, name, state[name])
+
+
+def watch_of(recipe: Recipe) -> Watch:
+    """The watch over a training of the recipe."""
+    return Watch(recipe.patience, every=max(1, recipe.steps // LOOKS), first=int(recipe.steps * FIRST))

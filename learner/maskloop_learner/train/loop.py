@@ -15,7 +15,7 @@ from maskloop_learner.train.augment import Augmentation
 from maskloop_learner.train.batches import StepConfig
 from maskloop_learner.train.course import Course, Job, Progress
 from maskloop_learner.train.examples import Example, ExampleSet, TrainingCancelled, TrainingError, gather_examples
-from maskloop_learner.train.holdout import LOOKS, Examiner, Watch, hold_out, take
+from maskloop_learner.train.holdout import Examiner, hold_out, take, watch_of
 from maskloop_learner.train.losses import DiceKind
 from maskloop_learner.train.modality import keep_sides
 from maskloop_learner.train.prompts import all_texts, read_prompts
@@ -146,7 +146,7 @@ def fit(data: ExampleSet, recipe: Recipe, job: Job, *, warm: WarmStart | None = 
         recipe=recipe,
         job=job,
         order=order_of(data, held, warm),
-        watch=Watch(recipe.patience, every=max(1, recipe.steps // LOOKS)) if held else None,
+        watch=watch_of(recipe) if held else None,
         examiner=Examiner(model, take(data, held), labels, prompts, team=job.team) if held else None,
         run=digest_of(
             recipe.determining(),
