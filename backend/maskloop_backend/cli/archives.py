@@ -92,10 +92,10 @@ def _mend(pool: Pool, project_id: int, archive: Archive) -> dict[str, Any] | Non
     # Putting a blob that was altered mends it.
     pool.store.put("weights", archive.weights)
     with pool.write() as session:
-        model = session.get_one(Model, known[0])
-        if model.pruned_at is not None or model.fault is not None:
-            model.pruned_at = model.fault = None
-            record(session, "model.mended", project_id=project_id, subject=str(model.id), data={"model": model.id})
+        for model in (session.get_one(Model, number) for number in known):
+            if model.pruned_at is not None or model.fault is not None:
+                model.pruned_at = model.fault = None
+                record(session, "model.mended", project_id=project_id, subject=str(model.id), data={"model": model.id})
     return {"model": known[0], "known": True, "weights": digest}
 
 

@@ -49,9 +49,9 @@ def _replace(pool: Pool, project_id: int, settings: Settings, *, broken: int, fe
         earlier = [session.get_one(Model, number) for number in former_champions(session, project_id)]
     for model in (each for each in earlier if each.pruned_at is None):
         fault = blob_fault(pool.store, "weights", model.weights_digest)
-        note_fault(pool, model.id, fault)
+        news = note_fault(pool, model.id, fault)
         if said := fault or layout_fault(pool.store, model):
-            log.warning("model %d cannot stand in: %s", model.id, said)
+            log.log(logging.WARNING if news else logging.DEBUG, "model %d cannot stand in: %s", model.id, said)
             continue
         try:
             with pool.write() as session:
