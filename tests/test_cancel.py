@@ -3,6 +3,7 @@
 import json
 import signal
 import time
+from typing import Any
 
 import psutil
 import pytest
@@ -78,8 +79,8 @@ def test_a_wish_that_is_withdrawn_while_it_is_answered_starts_nothing(
 ) -> None:
     request_training(pool, project, cause="cli")
 
-    def freeze(pool: Pool, project_id: int, *, share: float) -> int:
-        frozen = freeze_snapshot(pool, project_id, share=share)
+    def freeze(pool: Pool, project_id: int, **how: Any) -> int:
+        frozen = freeze_snapshot(pool, project_id, **how)
         assert command("train", "--cancel")[0] == 0
         return frozen
 

@@ -130,7 +130,8 @@ def test_what_nothing_refers_to_goes_and_all_else_stays(pool: Pool) -> None:
     model = add_model(pool, project)
     add_prediction(pool, add_version(pool, project, "v1", model), image_of(pool, tasks[0]), b"a mask")
     merged = pool.store.put("masks", b"merged of several annotators")
-    inner = {"items": [{"masks": {"Tumor": merged}}], "validation": []}
+    item = {"image": image_of(pool, tasks[0]), "split": "train", "masks": {"Tumor": merged}}
+    inner = {"items": [item], "validation": []}
     manifest = pool.store.put("manifests", json.dumps(inner).encode())
     with pool.write() as session:
         session.add(Snapshot(project_id=project, digest=manifest))

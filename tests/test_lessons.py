@@ -13,6 +13,7 @@ from maskloop_learner.model.medclipseg import MedCLIPSeg
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Champion, Label, Model, Project, Round, Snapshot
 from maskloop_learner.pool.snapshot import Manifest, freeze_snapshot, load_manifest
+from maskloop_learner.pool.store import Kind
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.registry import ensure_version, set_champion
 from maskloop_queue import challenger, rounds
@@ -62,7 +63,12 @@ def test_images_are_read_one_at_a_time_and_named_by_their_task(
     _, manifest = freeze(pool, project)
     read: list[str] = []
     get = pool.store.get
-    monkeypatch.setattr(pool.store, "get", lambda kind, digest: read.append(kind) or get(kind, digest))
+
+    def told(kind: Kind, digest: str) -> bytes:
+        read.append(kind)
+        return get(kind, digest)
+
+    monkeypatch.setattr(pool.store, "get", told)
     lessons = Lessons(pool, manifest)
     assert len(lessons) == 4
     assert read == []
@@ -71,7 +77,7 @@ def test_images_are_read_one_at_a_time_and_named_by_their_task(
     item = [item for item in manifest["items"] if item["split"] == "train"][1]
     assert example.name == f"task {item['ls_task']} ({item['name']})"
     assert [each.name for each in lessons[:2]] == [lessons[0].name, example.name]
-    manifest["items"][0] |= {"group": "patient 3"}  # type: ignore[typeddict-unknown-key]
+    manifest["items"][0] |= {"group": "patient 3"}
     assert {each.group for each in Lessons(pool, manifest)} <= {"patient 3", None}
 
 
@@ -135,7 +141,12 @@ def test_a_round_trains_as_the_settings_say(
     settings.train_start, settings.augmentation, settings.early_stopping = "champion", "ultrasound", 2
     recipes: list[Any] = []
     recipe = challenger._recipe
-    monkeypatch.setattr(challenger, "_recipe", lambda *how: recipes.append(recipe(*how)) or recipes[-1])
+
+    def told(*how: Any) -> Any:
+        recipes.append(recipe(*how))
+        return recipes[-1]
+
+    monkeypatch.setattr(challenger, "_recipe", told)
     request_training(pool, project, cause="cli")
     round_id = start_due_round(pool, project, settings)
     assert round_id is not None

@@ -90,7 +90,8 @@ def test_labels_and_split_are_counted(pool: Pool, project: int, command: Command
         "validation": {"images": 3, "groups": 1, "blind": 0},
     }
     assert found["new"] == {"train": 9, "validation": 3, "annotations": 12, "gone": 0}
-    assert (found["due"], found["why"]) == ("labels", "12 new labels, and 10 start a training")
+    assert found["due"] is None
+    assert found["why"].startswith("12 new labels are enough, and the training starts when none has come for 60 s")
     assert any("'Cyst' is on no image that validates" in warning for warning in found["warnings"])
     code, out, _ = command("train", "--preview")
     for line in ("train: 9 images of 3 groups (9 new).", "How long: unknown: no training has run here"):
@@ -98,6 +99,8 @@ def test_labels_and_split_are_counted(pool: Pool, project: int, command: Command
 
 
 def test_why_now(pool: Pool, project: int, settings: Settings) -> None:
+    assert preview(pool, project, settings)["due"] == "labels"
+    assert preview(pool, project, settings)["why"] == "12 new labels, and 10 start a training"
     settings.trigger_labels = 50
     assert preview(pool, project, settings)["why"].startswith("nothing is due: 12 new labels, 50 start a training")
     settings.trigger_labels = 0

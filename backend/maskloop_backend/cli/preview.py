@@ -102,6 +102,12 @@ def _why(session: Session, project: Project, settings: Settings) -> tuple[str | 
         return cause, f"{count(fresh, 'new label')}, and the schedule `{settings.trigger_cron}` (UTC) has come"
     if cause is not None:
         return cause, f"somebody asked for it ({cause})"
+    if settings.trigger_labels and fresh >= settings.trigger_labels:
+        quiet, most = settings.trigger_quiet, settings.trigger_max_wait
+        return None, (
+            f"{fresh} new labels are enough, and the training starts when none has come for {quiet:g} s, "
+            f"after {most:g} s at the latest"
+        )
     ways = [f"{settings.trigger_labels} start a training"] if settings.trigger_labels else []
     ways += [f"the next comes at `{settings.trigger_cron}` (UTC)"] if settings.trigger_cron else []
     said = "; ".join(ways) or "labels alone start no training"
