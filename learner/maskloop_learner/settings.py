@@ -131,8 +131,8 @@ class Settings(BaseSettings):
     early_stopping: int = Field(
         0,
         ge=0,
-        description="A training holds out 15 % of its images, looks at them ten times in its second half and ends after "
-        "this many looks without a better one, with the best weights; 0: it learns from all, for all its steps.",
+        description="A training holds out 15 % of its images, looks at them ten times in its second half and ends "
+        "after this many looks without a better one, with the best weights; 0: it learns from all, for all its steps.",
     )
     augmentation: Modality = Field(
         "general",
