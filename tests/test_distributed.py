@@ -16,7 +16,9 @@ import torch
 from training_script import arguments, example
 from valkey_fixture import FLOORS, wait_until
 
-from maskloop_learner.model.checkpoint import load_weights
+from maskloop_learner.model.backbones import BACKBONES
+from maskloop_learner.model.checkpoint import load_weights, read_meta
+from maskloop_learner.model.start import build_start
 from maskloop_learner.train.augment import Augmentation
 from maskloop_learner.train.course import Progress
 from maskloop_learner.train.examples import Example, TrainingCancelled, TrainingError
@@ -59,10 +61,18 @@ def path_of_children(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
 
-def distance(a: bytes, b: bytes) -> float:
-    """Largest difference of two models' weights."""
-    first, second = (dict(load_weights(x, device="cpu").named_parameters()) for x in (a, b))
-    return max(float((first[name] - second[name]).abs().max().detach()) for name in first)
+def strayed(one: bytes, two: bytes) -> float:
+    """How far apart two trainings' weights are, as a share of the way that the first came from its start (L2).
+
+    Adam divides by the gradient's own size: where a gradient is rounding alone, the sign of a step is chance, and some
+    weights end two learning rates apart. They are few, and matter as little as their gradients.
+    """
+    begun = build_start(BACKBONES["nano"], seed=0, start="pretrained")
+    first, second, start = (
+        torch.cat([p.detach().flatten() for p in model.parameters()])
+        for model in (load_weights(one, device="cpu"), load_weights(two, device="cpu"), begun)
+    )
+    return float((second - first).norm() / (first - start).norm())
 
 
 @pytest.mark.parametrize("batch", [1, 3, 4])
@@ -73,10 +83,9 @@ def test_two_processes_learn_what_one_does(tmp_path: Path, batch: int) -> None:
     last: list[Progress] = []
     weights = together(tmp_path / "two", recipe_of(batch=batch), on_progress=last.append)
     assert last[-1].step == 6
-    print(f"batch {batch}: loss {abs(last[-1].loss - losses[-1]):.2g}, weights {distance(whole, weights):.2g}")
+    print(f"batch {batch}: loss {abs(last[-1].loss - losses[-1]):.2g}, weights stray {strayed(whole, weights):.2g}")
     assert last[-1].loss == pytest.approx(losses[-1], abs=2e-3)
-    # Adam divides by the gradient's own size: where that is rounding alone, a step's sign may differ.
-    assert distance(whole, weights) < 2e-3
+    assert strayed(whole, weights) < 0.02
     assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["checkpoint.pt"]
 
 
@@ -95,10 +104,11 @@ def test_the_first_steps_gradient_is_that_of_one_process(tmp_path: Path) -> None
 
 def test_a_warm_start_with_early_stopping_is_shared_too(tmp_path: Path) -> None:
     warm = WarmStart(initial=alone(tmp_path / "first", steps=2), fresh=frozenset(range(5)))
-    losses: list[float] = []
-    whole = alone(tmp_path / "one", patience=2, warm=warm, on_progress=lambda p: losses.append(p.loss))
+    whole = alone(tmp_path / "one", patience=2, warm=warm)
     weights = together(tmp_path / "two", recipe_of(patience=2), warm=warm)
-    assert distance(whole, weights) < 2e-3
+    print(f"weights stray {strayed(whole, weights):.2g}")
+    assert strayed(whole, weights) < 0.02
+    assert read_meta(whole)["best_step"] == read_meta(weights)["best_step"]
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
