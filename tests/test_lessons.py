@@ -62,7 +62,12 @@ def test_images_are_read_one_at_a_time_and_named_by_their_task(
     _, manifest = freeze(pool, project)
     read: list[str] = []
     get = pool.store.get
-    monkeypatch.setattr(pool.store, "get", lambda kind, digest: read.append(kind) or get(kind, digest))
+
+    def note(kind: Any, digest: str) -> bytes:
+        read.append(kind)
+        return get(kind, digest)
+
+    monkeypatch.setattr(pool.store, "get", note)
     lessons = Lessons(pool, manifest)
     assert len(lessons) == 4
     assert read == []
@@ -71,8 +76,11 @@ def test_images_are_read_one_at_a_time_and_named_by_their_task(
     item = [item for item in manifest["items"] if item["split"] == "train"][1]
     assert example.name == f"task {item['ls_task']} ({item['name']})"
     assert [each.name for each in lessons[:2]] == [lessons[0].name, example.name]
-    manifest["items"][0] |= {"group": "patient 3"}  # type: ignore[typeddict-unknown-key]
-    assert {each.group for each in Lessons(pool, manifest)} <= {"patient 3", None}
+    grouped: Any = {
+        **manifest,
+        "items": [item | {"group": f"patient {item['ls_task'] % 2}"} for item in manifest["items"]],
+    }
+    assert {each.group for each in Lessons(pool, grouped)} <= {"patient 0", "patient 1"}
 
 
 def test_a_training_starts_from_the_champion_only_if_asked_and_if_it_can(
@@ -135,7 +143,12 @@ def test_a_round_trains_as_the_settings_say(
     settings.train_start, settings.augmentation, settings.early_stopping = "champion", "ultrasound", 2
     recipes: list[Any] = []
     recipe = challenger._recipe
-    monkeypatch.setattr(challenger, "_recipe", lambda *how: recipes.append(recipe(*how)) or recipes[-1])
+
+    def note(*how: Any) -> Any:
+        recipes.append(recipe(*how))
+        return recipes[-1]
+
+    monkeypatch.setattr(challenger, "_recipe", note)
     request_training(pool, project, cause="cli")
     round_id = start_due_round(pool, project, settings)
     assert round_id is not None

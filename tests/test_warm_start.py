@@ -14,7 +14,7 @@ from maskloop_learner.model.checkpoint import CheckpointError, load_weights, rea
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 from maskloop_learner.train import loop
 from maskloop_learner.train.examples import Example, gather_examples
-from maskloop_learner.train.holdout import Watch, hold_out, take
+from maskloop_learner.train.holdout import Examiner, Watch, hold_out, take
 from maskloop_learner.train.loop import TrainingError, WarmStart, train
 from maskloop_learner.train.schedule import Order, pick
 
@@ -130,7 +130,7 @@ def test_training_ends_early_with_the_best_weights(tmp_path: Path, monkeypatch: 
     """Looks begin halfway; losses that rise after the second: the result is that of the steps until then."""
     looks = iter([0.9, 0.5, 0.6, 0.7])
 
-    class Told(loop.Examiner):
+    class Told(Examiner):
         def look(self, tick: Any) -> float:
             return next(looks)
 
