@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from maskloop_backend.labelstudio.client import LabelStudio
 from maskloop_learner.pool.schema import Event, Label, Round, Task
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.demo, pytest.mark.timeout(1500)]
 
 
 def unlabelled(demo: Demo, client: LabelStudio, count: int) -> list[int]:
