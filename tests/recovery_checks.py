@@ -85,7 +85,7 @@ def wait_for_sweep(loop: Loop) -> list[str]:
 
 @contextmanager
 def one_training_at_most(loop: Loop) -> Iterator[list[int]]:
-    """Count the training processes at work, all the time; the block's end raises when there were two at once."""
+    """Count the training processes at work, all the time; the test looks at the most there were at once."""
     most, done = [0], threading.Event()
 
     def look() -> None:

@@ -12,11 +12,11 @@ from maskloop_backend.cli.ranking import ProjectOption
 from maskloop_backend.cli.weights import JsonOption, open_bases
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Champion, Model, Project
+from maskloop_learner.pool.schema import Model
 from maskloop_learner.settings import get_settings
 from maskloop_learner.train.archive import Archive, ArchiveError, read_archive, write_archive
 from maskloop_learner.train.manifests import add_model, keep_weights
-from maskloop_learner.train.registry import ensure_version, set_champion
+from maskloop_learner.train.registry import take_over
 from maskloop_learner.train.verification import models_of, repair_manifest
 
 
@@ -116,16 +116,6 @@ def _add(pool: Pool, project_id: int, archive: Archive, path: Path, *, promote: 
             origin=origin,
         )
         told: dict[str, Any] = {"model": model.id, "known": False, "weights": kept.digest}
-        champion = session.get(Champion, project_id)
-        if champion is None if promote is None else promote:
-            project = session.get_one(Project, project_id)
-            told["version"] = ensure_version(session, project, model, get_settings())
-            set_champion(
-                session,
-                project_id=project_id,
-                model_id=model.id,
-                version_id=told["version"],
-                fence=champion.fence if champion else 0,
-                by="import command",
-            )
+        if (version := take_over(session, project_id, model, get_settings(), promote=promote)) is not None:
+            told["version"] = version
     return told

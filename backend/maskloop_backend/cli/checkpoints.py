@@ -14,12 +14,12 @@ from maskloop_backend.cli.ranking import ProjectOption
 from maskloop_backend.cli.weights import JsonOption, find_published, open_bases, warn_of_vocabulary
 from maskloop_learner.model.backbones import PAPER_REPO, BackboneSpec
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Champion, Project
+from maskloop_learner.pool.schema import Project
 from maskloop_learner.prompts.rules import default_prompts
 from maskloop_learner.settings import Settings, get_settings
 from maskloop_learner.train.archive import is_archive
 from maskloop_learner.train.manifests import add_model, keep_weights
-from maskloop_learner.train.registry import ensure_version, set_champion
+from maskloop_learner.train.registry import take_over
 
 OutOption = Annotated[Path | None, typer.Option(help="Weights file (safetensors) to write.")]
 LabelOption = Annotated[list[str] | None, typer.Option("--label", help="A label; the project's when left out.")]
@@ -202,18 +202,8 @@ def register_model(
             metrics={"imported": dict(manifest["metrics"])},
         )
         told: dict[str, Any] = {"model": model.id, "weights": kept.digest}
-        champion = session.get(Champion, project_id)
-        if champion is None if promote is None else promote:
-            project = session.get_one(Project, project_id)
-            told["version"] = ensure_version(session, project, model, settings)
-            set_champion(
-                session,
-                project_id=project_id,
-                model_id=model.id,
-                version_id=told["version"],
-                fence=champion.fence if champion else 0,
-                by="import command",
-            )
+        if (version := take_over(session, project_id, model, settings, promote=promote)) is not None:
+            told["version"] = version
     return told
 
 

@@ -1,6 +1,7 @@
 """What the queue should hold: predictions that lack and rounds that are due; the difference is enqueued."""
 
 import logging
+from collections.abc import Callable
 from itertools import zip_longest
 
 import redis
@@ -65,14 +66,7 @@ def follow_prompts(pool: Pool, project_id: int) -> None:
         project = session.get_one(Project, project_id)
         if rules_digest(project) == project.prompted_with:
             return
-    changed = 0
-    last: int | None = 0
-    while last is not None:
-        # In pieces: no other writer should wait for ten thousand tasks.
-        with pool.write() as session:
-            project = session.get_one(Project, project_id)
-            more, last = follow_rules(session, project, after=last, limit=TASKS_AT_ONCE)
-            changed += more
+    changed = _follow(pool, project_id, follow_rules)
     log.info("project %d: %d images are asked another thing than before", project_id, changed)
 
 
@@ -82,15 +76,21 @@ def follow_grouping(pool: Pool, project_id: int) -> None:
         project = session.get_one(Project, project_id)
         if grouping_digest(project) == project.grouped_with:
             return
+    if changed := _follow(pool, project_id, follow_groups):
+        log.info("project %d: %d images belong to another group than before", project_id, changed)
+
+
+def _follow(pool: Pool, project_id: int, follow: Callable[..., tuple[int, int | None]]) -> int:
+    """Have all tasks of the project follow a changed rule; return how many did."""
     changed = 0
     last: int | None = 0
     while last is not None:
+        # In pieces: no other writer should wait for ten thousand tasks.
         with pool.write() as session:
             project = session.get_one(Project, project_id)
-            more, last = follow_groups(session, project, after=last, limit=TASKS_AT_ONCE)
+            more, last = follow(session, project, after=last, limit=TASKS_AT_ONCE)
             changed += more
-    if changed:
-        log.info("project %d: %d images belong to another group than before", project_id, changed)
+    return changed
 
 
 def enqueue_missing(pool: Pool, conn: redis.Redis, project_id: int, *, limit: int | None = None) -> int:

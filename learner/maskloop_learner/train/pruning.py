@@ -79,11 +79,6 @@ def prune(pool: Pool, project_id: int, model_ids: Collection[int], *, by: str) -
     ]
 
 
-def blobs_in_use(session: Session) -> set[str]:
-    """Digests of the weights that the store must keep: those of all models that are not pruned."""
-    return set(session.scalars(select(Model.weights_digest).where(Model.pruned_at.is_(None))))
-
-
 def _remove(pool: Pool, digest: str) -> bool:
     if is_held(pool):
         return False  # a backup is being made; the store's own clean-up comes by later

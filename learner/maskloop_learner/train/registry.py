@@ -22,6 +22,7 @@ __all__ = [
     "roll_back",
     "set_champion",
     "settle_shadow",
+    "take_over",
     "version_config",
 ]
 
@@ -95,6 +96,28 @@ def set_champion(
         settle_shadow(session, project_id, shadow, promoted=shadow == model_id, by=by)
     session.flush()
     return fence + 1
+
+
+def take_over(
+    session: Session, project_id: int, model: Model, settings: Settings, *, promote: bool | None
+) -> str | None:
+    """Let a model that was brought in serve, if `promote` says so or, where that is None, if no other does.
+
+    Returns its prediction version; None when it does not serve.
+    """
+    champion = session.get(Champion, project_id)
+    if not (champion is None if promote is None else promote):
+        return None
+    version = ensure_version(session, session.get_one(Project, project_id), model, settings)
+    set_champion(
+        session,
+        project_id=project_id,
+        model_id=model.id,
+        version_id=version,
+        fence=champion.fence if champion else 0,
+        by="import command",
+    )
+    return version
 
 
 def find_model(session: Session, project_id: int, model_id: int, *, hold: bool = False) -> Model:
