@@ -1,6 +1,7 @@
 """Fixtures that every test file may use; each kind lives in a module of its own."""
 
 pytest_plugins = [
+    "postgres_fixture",
     "pool_fixture",
     "command_fixture",
     "valkey_fixture",

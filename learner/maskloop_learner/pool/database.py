@@ -1,15 +1,21 @@
-"""Engines of the pool's database: SQLite made safe for several processes, or any other SQLAlchemy URL."""
+"""Engines of the pool's database: SQLite made safe for several processes, or PostgreSQL for several hosts."""
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from maskloop_learner.pool.postgres import DriverMissing, create_postgres_engine, is_postgres
 
 NETWORK_FILE_SYSTEMS = {
     "nfs",
@@ -25,10 +31,17 @@ NETWORK_FILE_SYSTEMS = {
 }
 KEY_CHECK = "PRAGMA foreign_key_check"
 MIGRATIONS = Path(__file__).with_name("migrations")
+# NaN is no JSON: PostgreSQL refuses it, and on SQLite it would turn up where it is read.
+WANTED = "must look like postgresql://user:password@host:5432/database or sqlite:////path/to/file.db"
+_dumps = partial(json.dumps, allow_nan=False)
 
 
 class DatabaseError(RuntimeError):
     """The pool's database cannot be used as it is set up."""
+
+
+class DatabaseDown(DatabaseError):
+    """The database server does not answer; later it may."""
 
 
 def file_system_of(path: Path, mounts: str) -> str:
@@ -56,16 +69,29 @@ def refuse_network_file_system(path: Path) -> None:
 
 
 def create_pool_engine(url: str) -> Engine:
-    """An engine for `url`; SQLite gets WAL, a busy time-out and `BEGIN IMMEDIATE` for transactions that write."""
-    parsed = make_url(url)
+    """An engine for `url`; SQLite gets WAL, a busy time-out and `BEGIN IMMEDIATE` for transactions that write.
+
+    Raises DatabaseError for a URL that cannot be used, and says why. A PostgreSQL server is not asked yet.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        # The URL may hold a password: it is not repeated.
+        raise DatabaseError(f"MASKLOOP_DATABASE_URL {WANTED}") from error
+    if is_postgres(parsed):
+        try:
+            return create_postgres_engine(parsed, json_serializer=_dumps)
+        except DriverMissing as error:
+            raise DatabaseError(str(error)) from error
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
+        raise DatabaseError(f"MASKLOOP_DATABASE_URL names a {parsed.drivername!r} database; it {WANTED}")
     if not parsed.database or parsed.database == ":memory:":
         raise DatabaseError(f"the pool needs a file that several processes can open, got {url!r}")
     path = Path(parsed.database)
     path.parent.mkdir(parents=True, exist_ok=True)
     refuse_network_file_system(path)
-    engine = create_engine(parsed, connect_args={"timeout": 30.0, "check_same_thread": False})
+    arguments = {"timeout": 30.0, "check_same_thread": False}
+    engine = create_engine(parsed, connect_args=arguments, json_serializer=_dumps)
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
@@ -86,18 +112,36 @@ def create_pool_engine(url: str) -> Engine:
 
 
 def migrate(engine: Engine, *, revision: str = "head") -> None:
-    """Bring the database to `revision`; several processes may call this at once."""
+    """Bring the database to `revision`; several processes, on several hosts, may call this at once.
+
+    Raises DatabaseError when the server cannot be reached, or was migrated by a newer release.
+    """
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    writing = engine.connect().execution_options(maskloop_write=True)
-    with writing as connection, _unchecked_keys(connection), connection.begin():
-        if engine.dialect.name == "postgresql":
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7126017)")
+    with _connect(engine) as connection, _unchecked_keys(connection), connection.begin():
         attributes: dict[str, Any] = config.attributes
         attributes["connection"] = connection
-        command.upgrade(config, revision)
+        try:
+            command.upgrade(config, revision)
+        except CommandError as error:
+            raise DatabaseError(
+                f"the pool's database {engine.url.render_as_string()} was made by a newer release ({error}); "
+                "update Maskloop on this machine"
+            ) from error
         if engine.dialect.name == "sqlite" and (broken := connection.exec_driver_sql(KEY_CHECK).fetchall()):
             raise DatabaseError(f"the pool refers to rows that are not there: {broken[:5]}; restore a backup")
+
+
+def _connect(engine: Engine) -> Connection:
+    try:
+        return engine.connect().execution_options(maskloop_write=True)
+    except OperationalError as error:
+        if engine.dialect.name != "postgresql":
+            raise
+        raise DatabaseDown(
+            f"the pool's database {engine.url.render_as_string()} cannot be reached: {str(error.orig).strip()}; "
+            "is the server running, and MASKLOOP_DATABASE_URL right?"
+        ) from error
 
 
 @contextmanager

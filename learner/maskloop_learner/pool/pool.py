@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.database import create_pool_engine, migrate
+from maskloop_learner.pool.postgres import reading
 from maskloop_learner.pool.store import Store
 from maskloop_learner.settings import Settings, get_settings
 
@@ -18,6 +19,7 @@ class Pool:
     def __init__(self, *, engine: Engine, store: Store) -> None:
         self.engine = engine
         self.store = store
+        self._reader = reading(engine) if engine.dialect.name == "postgresql" else engine
 
     @classmethod
     def open(cls, settings: Settings | None = None) -> Self:
@@ -25,12 +27,12 @@ class Pool:
         settings = settings or get_settings()
         engine = create_pool_engine(settings.resolved_database_url)
         migrate(engine)
-        return cls(engine=engine, store=Store(settings.resolved_store_url))
+        return cls(engine=engine, store=Store(settings.resolved_store_url, settings.resolved_store_options))
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session on one consistent state; nothing that is changed in it is kept."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        with Session(self._reader, expire_on_commit=False, autoflush=False) as session:
             yield session
             # What was read stays usable afterwards: closing the session would expire it.
             session.expunge_all()

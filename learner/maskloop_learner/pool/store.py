@@ -1,45 +1,51 @@
-"""A content-addressed store of images, masks, weights and manifests, on a folder or any fsspec URL."""
+"""A content-addressed store of images, masks, weights and manifests, on a folder, a bucket or any fsspec URL."""
 
 import hashlib
-import os
-from typing import Literal
-from uuid import uuid4
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
 
-import fsspec
+from maskloop_learner.pool.blobs import Folder, StoreDown, StoreError, open_blobs
+
+__all__ = ["Blob", "Kind", "Store", "StoreDown", "StoreError"]
 
 Kind = Literal["images", "masks", "weights", "manifests"]
 
 
-class StoreError(RuntimeError):
-    """A blob is missing from the store or is not what its digest says."""
+class Blob(NamedTuple):
+    """One blob as a listing shows it."""
+
+    digest: str
+    size: int
+    """Bytes."""
+    modified: datetime
 
 
 class Store:
     """Blobs by the sha256 of their bytes. Writing one twice is harmless; a blob is seen whole or not at all."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
+        """`options`: keywords for the URL's library, see MASKLOOP_STORE_OPTIONS."""
         self.url = url.rstrip("/")
-        self._fs, self._root = fsspec.core.url_to_fs(self.url)
-        protocol = self._fs.protocol
-        self._local = "file" in ((protocol,) if isinstance(protocol, str) else protocol)
+        self._blobs = open_blobs(self.url, options or {})
 
     def put(self, kind: Kind, data: bytes) -> str:
-        """Keep `data`; return its digest. A blob that is there but was altered is mended."""
+        """Keep `data`; return its digest. A blob that is there but was altered is mended.
+
+        Raises StoreDown when the store does not answer, OSError when a disk is full.
+        """
         digest = hashlib.sha256(data).hexdigest()
-        path = self._path(kind, digest)
-        if self._fs.exists(path) and bytes(self._fs.cat_file(path)) == data:
+        path = _path(kind, digest)
+        if isinstance(self._blobs, Folder) and self._blobs.exists(path) and self._blobs.read(path) == data:
             return digest
-        if self._local:
-            self._write_local(path, data)
-        else:
-            self._fs.pipe_file(path, data)
+        self._blobs.write(path, data)
         return digest
 
     def get(self, kind: Kind, digest: str) -> bytes:
         """The bytes of a blob. Raises StoreError when it is missing or was altered."""
-        path = self._path(kind, digest)
+        path = _path(kind, digest)
         try:
-            data = bytes(self._fs.cat_file(path))
+            data = self._blobs.read(path)
         except FileNotFoundError as error:
             raise StoreError(f"{kind} blob {digest} is missing from the store {self.url}") from error
         if hashlib.sha256(data).hexdigest() != digest:
@@ -48,38 +54,29 @@ class Store:
 
     def exists(self, kind: Kind, digest: str) -> bool:
         """Whether the blob is there (its bytes are not checked)."""
-        return bool(self._fs.exists(self._path(kind, digest)))
+        return self._blobs.exists(_path(kind, digest))
+
+    def list_blobs(self, kind: Kind) -> Iterator[Blob]:
+        """All blobs of a kind, in no order."""
+        for entry in self._blobs.list(kind):
+            digest = entry.path.rpartition("/")[2]
+            if _is_digest(digest):
+                yield Blob(digest, entry.size, entry.modified)
+
+    def remove(self, kind: Kind, digest: str) -> None:
+        """Delete a blob; harmless when it is gone."""
+        self._blobs.delete(_path(kind, digest))
 
     def sweep(self) -> int:
         """Delete what killed writers left behind (local folders only); return how many files."""
-        if not self._local or not self._fs.exists(self._root):
-            return 0
-        # A writer of another process may be at work: only files of dead processes go.
-        left = [p for p in self._fs.find(self._root) if ".tmp-" in p and not _alive(p)]
-        for path in left:
-            os.unlink(path)
-        return len(left)
-
-    def _path(self, kind: Kind, digest: str) -> str:
-        if len(digest) != 64 or not all(c in "0123456789abcdef" for c in digest):
-            raise StoreError(f"a digest must be 64 lower-case hex digits, got {digest!r}")
-        return f"{self._root}/{kind}/{digest[:2]}/{digest}"
-
-    def _write_local(self, path: str, data: bytes) -> None:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        temporary = f"{path}.tmp-{os.getpid()}-{uuid4().hex[:8]}"
-        try:
-            with open(temporary, "xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        except OSError:
-            if os.path.exists(temporary):
-                os.unlink(temporary)
-            raise
+        return self._blobs.sweep()
 
 
-def _alive(path: str) -> bool:
-    pid = path.rsplit(".tmp-", 1)[1].split("-")[0]
-    return pid.isdigit() and os.path.exists(f"/proc/{pid}")
+def _path(kind: Kind, digest: str) -> str:
+    if not _is_digest(digest):
+        raise StoreError(f"a digest must be 64 lower-case hex digits, got {digest!r}")
+    return f"{kind}/{digest[:2]}/{digest}"
+
+
+def _is_digest(text: str) -> bool:
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)

@@ -33,9 +33,7 @@ def upgrade() -> None:
     first = sa.select(sa.func.min(rounds.c.id)).where(OPEN).group_by(rounds.c.project_id)
     given_up = sa.update(rounds).where(OPEN, rounds.c.id.not_in(first.scalar_subquery()))
     op.get_bind().execute(given_up.values(state="cancelled", reason="another round of the project was open"))
-    op.create_index(
-        "ux_rounds_open", "rounds", ["project_id"], unique=True, sqlite_where=OPEN, postgresql_where=OPEN
-    )
+    op.create_index("ux_rounds_open", "rounds", ["project_id"], unique=True, sqlite_where=OPEN, postgresql_where=OPEN)
     op.create_table(
         "cursors",
         sa.Column("name", sa.String(60), nullable=False),
