@@ -59,7 +59,7 @@ class Postgres:
         with open(self.data / "postgresql.conf", "a") as file:
             file.write(
                 f"port = {self.port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\n"
-                "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\nmax_connections = 60\n"
+                "fsync = off\nfull_page_writes = off\nmax_connections = 60\n"
                 "shared_buffers = 32MB\n"
             )
 

@@ -30,7 +30,7 @@ def score_image(version_id: str, image_digest: str, deadline: float | None = Non
     from maskloop_queue import scoring
 
     place = running()
-    scoring.score(place.pool, place.predictors, version_id, image_digest, prompts)
+    place.outlast(lambda: scoring.score(place.pool, place.predictors, version_id, image_digest, prompts))
 
 
 def rank_image(version_id: str, image_digest: str, prompts: str = "") -> None:
@@ -38,7 +38,7 @@ def rank_image(version_id: str, image_digest: str, prompts: str = "") -> None:
     from maskloop_queue import ranking
 
     place = running()
-    ranking.rank(place.pool, place.predictors, version_id, image_digest, prompts)
+    place.outlast(lambda: ranking.rank(place.pool, place.predictors, version_id, image_digest, prompts))
 
 
 def train_round(round_id: int) -> Retry | None:

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy.exc import OperationalError
+
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Round
 
@@ -27,10 +29,14 @@ class Reporter:
         if time.monotonic() < self._next and state["step"] < state["steps"]:
             return
         self._next = time.monotonic() + 1.0
-        with self._pool.write() as session:
-            row = session.get_one(Round, self._round_id)
-            row.progress = state
-            self._cancelled = row.state == "cancelled"
+        try:
+            with self._pool.write() as session:
+                row = session.get_one(Round, self._round_id)
+                row.progress = state
+                self._cancelled = row.state == "cancelled"
+        except OperationalError as error:
+            # The training itself needs no database; only the show of its progress pauses.
+            log.warning("round %d: the progress could not be saved: %s", self._round_id, error.orig)
 
     def tick(self, what: str, done: int, of: int) -> None:
         """Say that the work after the last step gets on. Raises TrainingCancelled when it should end."""

@@ -4,7 +4,7 @@ import fcntl
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +12,7 @@ from types import FrameType
 
 import redis
 from sqlalchemy import select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from maskloop_backend.clients import Clients
 from maskloop_backend.labelstudio.client import LabelStudio, LabelStudioError
@@ -27,6 +27,7 @@ from maskloop_backend.sync.retention import drop_old_predictions
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project, utcnow
+from maskloop_learner.pool.sole import SYNC, Turn, TurnLost
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.prompts.template import TemplateError
 from maskloop_learner.settings import Settings
@@ -45,6 +46,10 @@ RETRY_AFTER = 3.0
 """Seconds until the next look when Label Studio failed: it is mostly starting."""
 CLEAN_EVERY = 5.0
 RETENTION_EVERY = 60.0
+STAND_BY = 2.0
+"""Seconds between two questions whether it is this process's turn."""
+DATABASE_PATIENCE = 120.0
+"""Seconds a process waits at its start for a database server that is not up yet."""
 
 
 class AlreadyRunning(RuntimeError):
@@ -56,25 +61,50 @@ class Stop(BaseException):
 
 
 def run_sync(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raises AlreadyRunning when another process holds the lock."""
+    """Run until SIGTERM or SIGINT; with a PostgreSQL pool wait as long as a sync process of another host works.
+
+    Raises AlreadyRunning when another process of this home folder holds the lock.
+    """
+    beat = Beat.of_process()
     with _only_one(settings.home):
-        pool = Pool.open(settings)
-        pool.store.sweep()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop)
         try:
-            Sync(pool=pool, settings=settings).run()
+            pool = Pool.open(settings, patience=DATABASE_PATIENCE, waiting=beat.touch)
+            pool.store.sweep()
+            with Turn(pool.engine, SYNC) as turn:
+                while True:
+                    _await(turn, beat)
+                    try:
+                        Sync(pool=pool, settings=settings, turn=turn).run()
+                    except TurnLost as lost:
+                        log.warning("sync pauses: %s", lost)
         except Stop:
             log.info("sync stops")
-        finally:
-            pool.close()
+
+
+def _await(turn: Turn, beat: Beat) -> None:
+    said = ""
+    while True:
+        beat.touch()
+        try:
+            if turn.take():
+                return
+            now = "a sync process on another host is at work: this one stands by"
+        except OperationalError as error:
+            now = f"waiting for the pool's database: {str(error.orig).strip()}"
+        if now != said:
+            log.warning("%s", now)
+            said = now
+        time.sleep(STAND_BY)
 
 
 class Sync:
     """One installation's loop."""
 
-    def __init__(self, *, pool: Pool, settings: Settings) -> None:
+    def __init__(self, *, pool: Pool, settings: Settings, turn: Turn | None = None) -> None:
         self.pool, self.settings = pool, settings
+        self._turn = turn
         self.conn = connect(settings)
         self.beat = Beat.of_process()
         self.clients = Clients(settings.home)
@@ -84,17 +114,26 @@ class Sync:
         self._clean_at = 0.0
 
     def run(self) -> None:
-        """Look, work, wait; for ever."""
+        """Look, work, wait; for ever. Raises TurnLost when another process may be at work instead."""
         woken: set[int] = set()
         while True:
             self.beat.touch()
             busy = False
-            with self.pool.read() as session:
-                projects = session.scalars(select(Project).order_by(Project.id)).all()
+            if self._turn is not None:
+                self._turn.check()
+            projects = self._projects()
             for project in projects:
                 busy |= self.step(project, woken=project.ls_id in woken)
             self._clean_queue()
             woken = self._wait(BUSY_PAUSE if busy else min(5.0, self.settings.sync_interval))
+
+    def _projects(self) -> Sequence[Project]:
+        try:
+            with self.pool.read() as session:
+                return session.scalars(select(Project).order_by(Project.id)).all()
+        except OperationalError as error:
+            log.error("the pool is busy or broken: %s", error.orig)
+            return []
 
     def step(self, project: Project, *, woken: bool = False) -> bool:
         """Bring one project a step further; return whether more is to be done right away."""
@@ -109,7 +148,8 @@ class Sync:
         except (LabelStudioError, TokenError, TemplateError, StoreError) as error:
             self._look_at[project.id] = time.monotonic() + min(RETRY_AFTER, self.settings.sync_interval)
             self._note_error(project, str(error))
-        except OperationalError as error:
+        except DBAPIError as error:
+            # Not only of an outage: one project's odd data must not stop the others.
             log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
         try:
             # Learning goes on when Label Studio is away, and serving when Redis is.
@@ -119,7 +159,8 @@ class Sync:
             log.warning("project %d: nothing can be enqueued: %s", project.ls_id, error)
         except (TemplateError, StoreError) as error:
             log.error("project %d: no training can be opened: %s", project.ls_id, error)
-        except OperationalError as error:
+        except DBAPIError as error:
+            # Not only of an outage: one project's odd data must not stop the others.
             log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
         return busy
 

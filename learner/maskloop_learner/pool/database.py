@@ -139,7 +139,7 @@ def _connect(engine: Engine) -> Connection:
         if engine.dialect.name != "postgresql":
             raise
         raise DatabaseDown(
-            f"the pool's database {engine.url.render_as_string()} cannot be reached: {str(error.orig).strip()}; "
+            f"the pool's database {engine.url.render_as_string()} cannot be reached: {' '.join(str(error.orig).split())}; "
             "is the server running, and MASKLOOP_DATABASE_URL right?"
         ) from error
 

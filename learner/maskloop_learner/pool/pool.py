@@ -1,16 +1,20 @@
 """The pool: the database and the store of one installation, opened together."""
 
-from collections.abc import Iterator
+import logging
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from maskloop_learner.pool.database import create_pool_engine, migrate
+from maskloop_learner.pool.database import DatabaseDown, create_pool_engine, migrate
 from maskloop_learner.pool.postgres import reading
 from maskloop_learner.pool.store import Store
 from maskloop_learner.settings import Settings, get_settings
+
+log = logging.getLogger(__name__)
 
 
 class Pool:
@@ -22,11 +26,31 @@ class Pool:
         self._reader = reading(engine) if engine.dialect.name == "postgresql" else engine
 
     @classmethod
-    def open(cls, settings: Settings | None = None) -> Self:
-        """Open the pool of `settings`, creating or migrating its database."""
+    def open(
+        cls,
+        settings: Settings | None = None,
+        *,
+        patience: float = 0.0,
+        waiting: Callable[[], None] = lambda: None,
+    ) -> Self:
+        """Open the pool of `settings`, creating or migrating its database.
+
+        A database server that does not answer is asked for `patience` seconds, with a call of `waiting` every second;
+        then DatabaseDown is raised.
+        """
         settings = settings or get_settings()
         engine = create_pool_engine(settings.resolved_database_url)
-        migrate(engine)
+        end = time.monotonic() + patience
+        while True:
+            try:
+                migrate(engine)
+                break
+            except DatabaseDown as error:
+                if time.monotonic() > end:
+                    raise
+                log.warning("waiting: %s", error)
+                waiting()
+                time.sleep(1.0)
         return cls(engine=engine, store=Store(settings.resolved_store_url, settings.resolved_store_options))
 
     @contextmanager

@@ -4,11 +4,16 @@ Times are aware UTC datetimes. Digests are lower-case hex sha256 of a blob in th
 Uncertainties are in 0..1 (natural logarithm divided by ln 2).
 """
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, String, TypeDecorator, UniqueConstraint, text
+import sqlalchemy as sa
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, TypeDecorator, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+_UNHELD = re.compile("[\x00\ud800-\udfff]")
 
 
 def utcnow() -> datetime:
@@ -33,6 +38,23 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+class String(TypeDecorator[str]):
+    """A text. What JSON can carry and no database holds, zero characters and halves of surrogate pairs, is replaced.
+
+    PostgreSQL keeps to the length, so there a longer text is cut: rather that than a project that stands still.
+    """
+
+    impl = sa.String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None:
+            return None
+        value = _UNHELD.sub("\ufffd", value)
+        length = self.impl_instance.length if dialect.name == "postgresql" else None
+        return value if length is None else value[:length]
+
+
 class Base(DeclarativeBase):
     """Base of all tables."""
 
@@ -41,6 +63,7 @@ class Base(DeclarativeBase):
         list[Any]: JSON,
         dict[str, str]: JSON,
         datetime: UtcDateTime,
+        str: String(),
     }
 
 
