@@ -24,8 +24,8 @@ demo: ## Set up and start everything, with a demo project, and print the address
 test: setup ## Set up and run the quick tests
 	@$(BIN)/python -m pytest $(ARGS)
 
-test-slow: ## Set up and run the long tests: Label Studio, browser, training
-	@$(SETUP) --label-studio $(LS_VENV) --browser
+test-slow: ## Set up and run the long tests: Label Studio, browser, PostgreSQL, training
+	@$(SETUP) --label-studio $(LS_VENV) --browser --postgres
 	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 test-all: test test-slow lint ## Run all tests and the linters

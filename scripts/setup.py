@@ -1,6 +1,7 @@
 """Prepare the virtual environments. Standard library only, so that an old Python can still say what is wrong."""
 
 import argparse
+import glob
 import hashlib
 import os
 import shutil
@@ -93,15 +94,27 @@ def link_checkout(venv):
 
 
 def install_browser():
-    """Chromium for the browser tests: Debian's package when root, else a clear line of what to do."""
-    if shutil.which("chromium") or shutil.which("google-chrome"):
-        return
+    """Chromium for the browser tests."""
+    if not (shutil.which("chromium") or shutil.which("google-chrome")):
+        install_package("chromium", "the browser tests")
+
+
+def install_postgres():
+    """A PostgreSQL server for the tests that start one of their own."""
+    if not (shutil.which("postgres") or glob.glob("/usr/lib/postgresql/*/bin/postgres")):
+        install_package("postgresql", "the tests on PostgreSQL")
+
+
+def install_package(name, what):
+    """Debian's package when root, else a clear line of what to do."""
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        print("No chromium found: the browser tests will be skipped. Install it, e.g. apt-get install chromium.")
+        print("No %s found: %s will be skipped. Install it, e.g. apt-get install %s." % (name, what, name))
         return
-    quiet = {"stdout": subprocess.DEVNULL, "env": dict(os.environ, DEBIAN_FRONTEND="noninteractive")}
+    # The server that Debian's package would start is none of ours.
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive", RUNLEVEL="1")
+    quiet = {"stdout": subprocess.DEVNULL, "env": environment}
     subprocess.run(["apt-get", "update", "-qq"], check=False, **quiet)
-    subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"], check=True, **quiet)
+    subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", name], check=True, **quiet)
 
 
 def main():
@@ -110,6 +123,7 @@ def main():
     parser.add_argument("--venv", required=True, help="virtual environment of Maskloop")
     parser.add_argument("--label-studio", help="virtual environment of Label Studio, when it is needed")
     parser.add_argument("--browser", action="store_true", help="also a browser, for the browser tests")
+    parser.add_argument("--postgres", action="store_true", help="also a PostgreSQL server, for its tests")
     options = parser.parse_args()
     check_python()
     lock, project = "constraints.txt", "pyproject.toml"
@@ -121,6 +135,8 @@ def main():
         prepare(options.label_studio, "Label Studio", digest(lock), "-c", lock, "label-studio")
     if options.browser:
         install_browser()
+    if options.postgres:
+        install_postgres()
 
 
 def requirements():

@@ -346,10 +346,11 @@ def test_predictions_of_the_first_release_still_rank(empty_settings: Settings, w
         *(
             (
                 "predictions",
-                {"id": n, "version_id": version, "image_digest": image, "uncertainty": uncertainty}
+                # Without their ids, 1 and 2, so that PostgreSQL's sequence counts on from there.
+                {"version_id": version, "image_digest": image, "uncertainty": uncertainty}
                 | {"seconds": 0, "created_at": NOW},
             )
-            for n, image, uncertainty in ((1, first, 0.25), (2, second, 0.75))
+            for image, uncertainty in ((first, 0.25), (second, 0.75))
         ),
         *(
             (

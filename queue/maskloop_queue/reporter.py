@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
+from maskloop_learner.pool.database import reason_of
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Round
 
@@ -36,7 +37,7 @@ class Reporter:
                 self._cancelled = row.state == "cancelled"
         except OperationalError as error:
             # The training itself needs no database; only the show of its progress pauses.
-            log.warning("round %d: the progress could not be saved: %s", self._round_id, error.orig)
+            log.warning("round %d: the progress could not be saved: %s", self._round_id, reason_of(error))
 
     def tick(self, what: str, done: int, of: int) -> None:
         """Say that the work after the last step gets on. Raises TrainingCancelled when it should end."""

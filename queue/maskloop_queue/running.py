@@ -65,20 +65,24 @@ class Place:
         self.on_progress()
 
     def outlast(self, work: Callable[[], T]) -> T:
-        """Do `work`, again and again while the pool's database does not answer; `work` may be done twice.
+        """Do `work`, again and again while the pool's database or store does not answer; `work` may be done twice.
 
-        Raises what it raises, and OperationalError after `DATABASE_PATIENCE` seconds or when the worker is to stop.
+        Raises what it raises, the outage too after `DATABASE_PATIENCE` seconds or when the worker is to stop.
         """
         from sqlalchemy.exc import OperationalError
+
+        from maskloop_learner.pool.database import reason_of
+        from maskloop_learner.pool.store import StoreDown
 
         end = time.monotonic() + DATABASE_PATIENCE
         while True:
             try:
                 return work()
-            except OperationalError as error:
+            except (OperationalError, StoreDown) as error:
                 if time.monotonic() > end or self.should_stop():
                     raise
-                log.warning("waiting for the pool's database: %s", str(error.orig).strip())
+                said = reason_of(error) if isinstance(error, OperationalError) else error
+                log.warning("waiting for the pool: %s", said)
                 time.sleep(1.0)
 
     def should_stop(self) -> bool:

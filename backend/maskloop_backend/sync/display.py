@@ -39,7 +39,8 @@ def show_uncertainties(
     )
     with pool.read() as session:
         values = {ls_id: round(value, DIGITS) for ls_id, value in session.execute(statement)}
-        shown = {ls_id: data for ls_id, data in session.execute(select(Task.ls_id, Task.data).where(*servable(project.id)))}
+        rows = session.execute(select(Task.ls_id, Task.data).where(*servable(project.id)))
+        shown = {ls_id: data for ls_id, data in rows}  # noqa: C416 - typed rows
     due = {ls_id: value for ls_id, value in values.items() if shown[ls_id].get(UNCERTAINTY_FIELD) != value}
     end = time.monotonic() + SECONDS
     for some in batches(due, AT_ONCE, lambda _: 0):

@@ -24,6 +24,7 @@ from maskloop_backend.sync.fairness import enqueue_fairly
 from maskloop_backend.sync.pull import Puller
 from maskloop_backend.sync.push import Pusher
 from maskloop_backend.sync.retention import drop_old_predictions
+from maskloop_learner.pool.database import reason_of
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project, utcnow
@@ -92,7 +93,7 @@ def _await(turn: Turn, beat: Beat) -> None:
                 return
             now = "a sync process on another host is at work: this one stands by"
         except OperationalError as error:
-            now = f"waiting for the pool's database: {str(error.orig).strip()}"
+            now = f"waiting for the pool's database: {reason_of(error)}"
         if now != said:
             log.warning("%s", now)
             said = now
@@ -132,7 +133,7 @@ class Sync:
             with self.pool.read() as session:
                 return session.scalars(select(Project).order_by(Project.id)).all()
         except OperationalError as error:
-            log.error("the pool is busy or broken: %s", error.orig)
+            log.error("the pool is busy or broken: %s", reason_of(error))
             return []
 
     def step(self, project: Project, *, woken: bool = False) -> bool:
@@ -150,7 +151,7 @@ class Sync:
             self._note_error(project, str(error))
         except DBAPIError as error:
             # Not only of an outage: one project's odd data must not stop the others.
-            log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
+            log.error("project %d: the pool is busy or broken: %s", project.ls_id, reason_of(error))
         try:
             # Learning goes on when Label Studio is away, and serving when Redis is.
             busy |= enqueue_fairly(self.pool, self.conn, project.id) > 0
@@ -161,7 +162,7 @@ class Sync:
             log.error("project %d: no training can be opened: %s", project.ls_id, error)
         except DBAPIError as error:
             # Not only of an outage: one project's odd data must not stop the others.
-            log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
+            log.error("project %d: the pool is busy or broken: %s", project.ls_id, reason_of(error))
         return busy
 
     def _exchange(self, project: Project, *, look: bool) -> bool:

@@ -12,7 +12,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from maskloop_learner.pool.postgres import DriverMissing, create_postgres_engine, is_postgres
@@ -42,6 +42,11 @@ class DatabaseError(RuntimeError):
 
 class DatabaseDown(DatabaseError):
     """The database server does not answer; later it may."""
+
+
+def reason_of(error: DBAPIError) -> str:
+    """What the database said, in one line; drivers write several."""
+    return " ".join(str(error.orig).split())
 
 
 def file_system_of(path: Path, mounts: str) -> str:
@@ -139,7 +144,7 @@ def _connect(engine: Engine) -> Connection:
         if engine.dialect.name != "postgresql":
             raise
         raise DatabaseDown(
-            f"the pool's database {engine.url.render_as_string()} cannot be reached: {' '.join(str(error.orig).split())}; "
+            f"the pool's database {engine.url.render_as_string()} cannot be reached: {reason_of(error)}; "
             "is the server running, and MASKLOOP_DATABASE_URL right?"
         ) from error
 

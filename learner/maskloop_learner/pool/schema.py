@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, TypeDecorator, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-
 _UNHELD = re.compile("[\x00\ud800-\udfff]")
 
 

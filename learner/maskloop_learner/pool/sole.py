@@ -1,12 +1,11 @@
 """The turn of the one process of a kind that may work for an installation, on whichever of its hosts it runs."""
 
-import logging
 from typing import Self
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError
 
-log = logging.getLogger(__name__)
+from maskloop_learner.pool.database import reason_of
 
 SYNC = 7126018
 """Number of the advisory lock of `sync`."""
@@ -56,7 +55,7 @@ class Turn:
             self._connection.exec_driver_sql("SELECT 1")
         except DBAPIError as error:
             self.give()
-            raise TurnLost(f"the connection to the database was lost: {str(error.orig).strip()}") from error
+            raise TurnLost(f"the connection to the database was lost: {reason_of(error)}") from error
 
     def give(self) -> None:
         """Let another process have it; harmless without it."""
