@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -63,7 +64,7 @@ class Postgres:
                 "shared_buffers = 32MB\n"
             )
 
-    def _who(self) -> dict[str, object]:
+    def _who(self) -> dict[str, Any]:
         return {"user": self.user.pw_uid, "group": self.user.pw_gid, "cwd": "/"} if self.user else {}
 
     def url(self, database: str, *, password: str = PASSWORD) -> str:
@@ -78,7 +79,7 @@ class Postgres:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                **self._who(),  # type: ignore[call-overload]
+                **self._who(),
             )
         end = time.monotonic() + _START_SECONDS
         while True:

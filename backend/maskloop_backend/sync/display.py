@@ -38,7 +38,7 @@ def show_uncertainties(
         .order_by(func.max(Prediction.uncertainty).desc(), Task.ls_id)
     )
     with pool.read() as session:
-        values = {ls_id: round(value, DIGITS) for ls_id, value in session.execute(statement)}
+        values = {ls_id: round(value, DIGITS) for ls_id, value in session.execute(statement) if value is not None}
         rows = session.execute(select(Task.ls_id, Task.data).where(*servable(project.id)))
         shown = {ls_id: data for ls_id, data in rows}  # noqa: C416 - typed rows
     due = {ls_id: value for ls_id, value in values.items() if shown[ls_id].get(UNCERTAINTY_FIELD) != value}

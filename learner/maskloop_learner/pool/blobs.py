@@ -154,6 +154,7 @@ class Bucket:
         from obstore.exceptions import BaseError
         from obstore.store import from_url
 
+        make: Any = from_url  # its overloads tell the schemes apart, which we do not
         self.url, self._obstore, self._error = url, obstore, BaseError
         endpoint = next((os.environ[name] for name in _ENDPOINTS if os.environ.get(name)), None)
         config = {**({"endpoint": endpoint} if endpoint and url.startswith("s3") else {}), **options}
@@ -161,7 +162,7 @@ class Bucket:
         if any(isinstance(value, str) and value.startswith("http://") for value in config.values()):
             client["allow_http"] = True
         try:
-            self._store: Any = from_url(url, config=config, client_options=client, retry_config=LIMITS["retry_config"])
+            self._store: Any = make(url, config=config, client_options=client, retry_config=LIMITS["retry_config"])
         except (BaseError, ValueError, TypeError) as error:
             said = " ".join(str(error).partition("Debug source:")[0].split())
             raise StoreError(f"the store {url} cannot be opened: {said}") from error

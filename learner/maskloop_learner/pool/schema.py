@@ -46,12 +46,16 @@ class String(TypeDecorator[str]):
     impl = sa.String
     cache_ok = True
 
+    def __init__(self, length: int | None = None) -> None:
+        """`length` in characters; None: any."""
+        super().__init__(length)
+        self.length = length
+
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         if value is None:
             return None
         value = _UNHELD.sub("\ufffd", value)
-        length = self.impl_instance.length if dialect.name == "postgresql" else None
-        return value if length is None else value[:length]
+        return value[: self.length] if dialect.name == "postgresql" else value
 
 
 class Base(DeclarativeBase):
