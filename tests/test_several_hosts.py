@@ -28,7 +28,7 @@ from maskloop_learner.train.registry import ensure_version, set_champion
 from maskloop_queue.valkey import redis_url
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-IMAGES = 24
+IMAGES = 16
 
 
 class Host:
@@ -158,18 +158,3 @@ def test_the_database_and_a_host_go_away_at_work(pool: Pool, hosts: list[Host], 
             assert PASSWORD not in host.log(name)
             assert SECRET_KEY not in host.log(name)
             assert "Traceback" not in host.log(name)
-
-
-def test_a_second_sync_takes_over_when_the_first_ends(pool: Pool, hosts: list[Host]) -> None:
-    """In the seconds between two questions."""
-    a, b = hosts
-    first = a.start("sync")
-    watched("at work", lambda: "no token is kept" in a.log("sync"), hosts, 60)
-    b.start("sync")
-    watched("standing by", lambda: "stands by" in b.log("sync"), hosts, 60)
-    with pool.write() as session:
-        session.scalars(select(Project)).one().sync_error = "before"
-    first.kill()
-    first.wait(10)
-    taken = watched("at work", lambda: "no token is kept" in b.log("sync"), hosts, 30)
-    print(f"\nthe second sync was at work {taken:.1f} s after the first was killed")
