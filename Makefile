@@ -4,10 +4,14 @@ VENV ?= .venv
 LS_VENV ?= .venv-label-studio
 BIN = $(VENV)/bin
 SETUP = $(PYTHON) scripts/setup.py --venv $(VENV)
+PYTEST = $(BIN)/python -m pytest
+# One process per core, each with one thread.
+PARALLEL = -n logical --maxprocesses 4 --dist loadfile
+test test-slow soak: export OMP_NUM_THREADS ?= 1
 export MASKLOOP_TEST_LABEL_STUDIO ?= $(abspath $(LS_VENV))/bin/label-studio
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow test-all lint format lock clean
+.PHONY: help setup demo test test-slow soak test-all lint format lock clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -22,11 +26,16 @@ demo: ## Set up and start everything, with a demo project, and print the address
 	exec $(BIN)/maskloop demo
 
 test: setup ## Set up and run the quick tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) $(PARALLEL) $(ARGS)
 
 test-slow: ## Set up and run the long tests: Label Studio, browser, PostgreSQL, training
-	@$(SETUP) --label-studio $(LS_VENV) --browser --postgres
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(SETUP) --label-studio $(LS_VENV) --tools
+	@$(PYTEST) -m "slow and demo" $(ARGS)
+	@$(PYTEST) -m "slow and not demo" $(PARALLEL) $(ARGS)
+
+soak: ## Fifty kills and every other fault on a real installation; prints the table
+	@$(SETUP) --label-studio $(LS_VENV) --tools
+	@MASKLOOP_TEST_KILLS=$${MASKLOOP_TEST_KILLS:-50} $(PYTEST) -m slow -s tests/test_recovery.py $(ARGS)
 
 test-all: test test-slow lint ## Run all tests and the linters
 

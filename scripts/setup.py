@@ -93,28 +93,30 @@ def link_checkout(venv):
         file.write(ROOT)
 
 
-def install_browser():
-    """Chromium for the browser tests."""
-    if not (shutil.which("chromium") or shutil.which("google-chrome")):
-        install_package("chromium", "the browser tests")
+TOOLS = {
+    "chromium": ("the browser tests", ["/usr/bin/chromium", "/usr/bin/google-chrome"]),
+    "postgresql": ("the tests of a pool on PostgreSQL", ["/usr/lib/postgresql/*/bin/postgres"]),
+    "faketime": ("the test of a clock that steps back", ["/usr/lib/*/faketime/libfaketimeMT.so.1"]),
+}
+"""Debian's package -> what needs it, and the files that show that it is there."""
 
 
-def install_postgres():
-    """A PostgreSQL server for the tests that start one of their own."""
-    if not (shutil.which("postgres") or glob.glob("/usr/lib/postgresql/*/bin/postgres")):
-        install_package("postgresql", "the tests on PostgreSQL")
-
-
-def install_package(name, what):
-    """Debian's package when root, else a clear line of what to do."""
+def install_tools():
+    """What the long tests need of the system: Debian's packages when root, else a clear line of what to do."""
+    missing = [name for name, (_, files) in TOOLS.items() if not any(glob.glob(path) for path in files)]
+    elsewhere = {"chromium": ("chromium", "google-chrome"), "postgresql": ("postgres",)}
+    missing = [name for name in missing if not any(map(shutil.which, elsewhere.get(name, ())))]
+    if not missing:
+        return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        print("No %s found: %s will be skipped. Install it, e.g. apt-get install %s." % (name, what, name))
+        for name in missing:
+            print(f"No {name} found: {TOOLS[name][0]} will be skipped. Install it, e.g. apt-get install {name}.")
         return
     # The server that Debian's package would start is none of ours.
     environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive", RUNLEVEL="1")
     quiet = {"stdout": subprocess.DEVNULL, "env": environment}
     subprocess.run(["apt-get", "update", "-qq"], check=False, **quiet)
-    subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", name], check=True, **quiet)
+    subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], check=True, **quiet)
 
 
 def main():
@@ -122,8 +124,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--venv", required=True, help="virtual environment of Maskloop")
     parser.add_argument("--label-studio", help="virtual environment of Label Studio, when it is needed")
-    parser.add_argument("--browser", action="store_true", help="also a browser, for the browser tests")
-    parser.add_argument("--postgres", action="store_true", help="also a PostgreSQL server, for its tests")
+    parser.add_argument("--tools", action="store_true", help="also what the long tests need: browser, PostgreSQL, ..")
     options = parser.parse_args()
     check_python()
     lock, project = "constraints.txt", "pyproject.toml"
@@ -133,10 +134,8 @@ def main():
     if options.label_studio:
         lock = "constraints-label-studio.txt"
         prepare(options.label_studio, "Label Studio", digest(lock), "-c", lock, "label-studio")
-    if options.browser:
-        install_browser()
-    if options.postgres:
-        install_postgres()
+    if options.tools:
+        install_tools()
 
 
 def requirements():

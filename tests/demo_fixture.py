@@ -47,6 +47,7 @@ class Demo:
             "MASKLOOP_TRAIN_STEPS": str(STEPS),
             "MASKLOOP_CHECKPOINT_STEPS": "10",
             "MASKLOOP_SYNC_INTERVAL": "10",
+            "MASKLOOP_TRIGGER_QUIET": "0",
             "MASKLOOP_FULL_CHECK_INTERVAL": "20",
             "MASKLOOP_WORKER_LEASE": "8",
             "MASKLOOP_SAMPLES": "8",

@@ -21,7 +21,7 @@ TUMOR = Control("brush", "tag", "image", "image", ("Tumor",))
 @pytest.fixture
 def settings(tmp_path: Path, database_url: str | None) -> Settings:
     """Settings whose home is a fresh folder, and whose pool lies in it or in a fresh PostgreSQL database."""
-    return Settings(home=tmp_path / "home", database_url=database_url)
+    return Settings(home=tmp_path / "home", database_url=database_url, trigger_quiet=0)
 
 
 @pytest.fixture

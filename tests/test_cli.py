@@ -90,7 +90,7 @@ def test_a_wrong_call_is_one_line(command: Command) -> None:
 
 def test_models_and_rollback(command: Command, trained: int, pool: Pool, settings: Settings) -> None:
     """Two models, the second one the champion; after a rollback the first serves, pinned."""
-    settings.gate_margin, settings.train_seed = 0.99, 1
+    settings.gate_margin, settings.gate_allow_few, settings.train_seed = 0.99, True, 1
     train_again(pool, settings, trained)
     listed = parse(command("models", "--json")[1])
     for item in listed:
@@ -105,7 +105,7 @@ def test_models_and_rollback(command: Command, trained: int, pool: Pool, setting
     assert set(listed[0]["dice"]) == {"Tumor"}
     code, out, _ = command("rollback")
     assert code == 0
-    assert "served again" in out
+    assert "as soon as `maskloop up`" in out
     with pool.read() as session:
         champion = session.get_one(Champion, trained)
     assert (champion.model_id, champion.pinned) == (1, True)

@@ -14,6 +14,7 @@ from maskloop_learner.model.medclipseg import MedCLIPSeg
 from maskloop_learner.predict.agreement import MIN_IMAGES
 from maskloop_learner.predict.predictor import Predictor
 from maskloop_learner.predict.sampling import Sampling
+from maskloop_learner.train.answers import digest_of
 from maskloop_learner.train.calibration import band_pixels
 from maskloop_learner.train.examination import (
     CANDIDATES,
@@ -21,7 +22,6 @@ from maskloop_learner.train.examination import (
     Examination,
     choose_ranking,
     choose_temperature,
-    digest_of,
     report_labels,
     shrink_truth,
 )

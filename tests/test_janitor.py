@@ -183,3 +183,31 @@ def test_a_job_whose_first_worker_died_ends_when_it_is_done(shared_valkey: Valke
     assert job.get_executions() == []
     job.delete()
     assert not conn.exists(job.key)
+
+
+def test_a_lease_from_a_clock_that_was_ahead_is_shortened(shared_valkey: Valkey) -> None:
+    """Its worker is dead, or renews it; a lease of an ordinary length stays as it is."""
+    conn = shared_valkey.connect()
+    queue = gpu_queue(conn)
+    enqueue_score(conn, "v1", DIGEST)
+    start_and_die(queue, JOB)
+    registry = queue.started_job_registry
+    ((name, execution_id),) = registry.get_job_and_execution_ids(cleanup=False)
+    member = f"{name}:{execution_id}"
+    for ahead, kept in ((25.0, 25.0), (86_400.0, 30.0 + janitor.CLOCKS_APART)):
+        conn.zadd(registry.key, {member: time.time() + ahead})
+        clean(conn, lease=30.0)
+        left = float(conn.zscore(registry.key, member) or 0) - time.time()
+        assert kept - 5 < left <= kept
+    assert queue.job_ids == []
+
+
+def test_a_job_taken_before_the_clock_was_set_back_goes_back(shared_valkey: Valkey) -> None:
+    conn = shared_valkey.connect()
+    queue = gpu_queue(conn)
+    enqueue_score(conn, "v1", DIGEST)
+    conn.lmove(queue.key, queue.intermediate_queue_key)
+    clean(conn)
+    conn.hset("maskloop:janitor:taken:gpu", JOB, time.time() + 86_400)
+    clean(conn)
+    assert queue.job_ids == [JOB]

@@ -126,7 +126,9 @@ def test_a_database_of_a_newer_release_is_refused(on_server: Settings) -> None:
         before = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one()
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     try:
-        with pytest.raises(DatabaseError, match=r"newer release.*update Maskloop") as caught:
+        with pytest.raises(
+            DatabaseError, match=r"newer release of Maskloop has upgraded it.*on this machine"
+        ) as caught:
             Pool.open(on_server)
         assert PASSWORD not in str(caught.value)
     finally:

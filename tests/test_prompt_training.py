@@ -14,12 +14,13 @@ from maskloop_learner.model.checkpoint import read_meta
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 from maskloop_learner.predict.predictor import LabelPrediction
 from maskloop_learner.train.augment import Augmentation
+from maskloop_learner.train.batches import StepConfig
 from maskloop_learner.train.evaluation import evaluate, measure
 from maskloop_learner.train.examination import choose_temperature, report_labels
 from maskloop_learner.train.examples import Example, TrainingError, gather_examples
 from maskloop_learner.train.loop import train
 from maskloop_learner.train.prompts import NEGATIVE_SHARE, read_prompts, validation_prompts
-from maskloop_learner.train.steps import StepConfig, take_step
+from maskloop_learner.train.steps import take_step
 
 LABELS = ["Disc", "Square"]
 PROMPTS = {"Disc": "a bright disc", "Square": "a dark square"}

@@ -18,7 +18,7 @@ from valkey_fixture import Valkey
 from web_fixture import add_prediction, add_version, serving
 
 from maskloop_backend import doctor
-from maskloop_backend.cli.weights import register_model
+from maskloop_backend.cli.checkpoints import register_model
 from maskloop_backend.connecting import connect_project
 from maskloop_backend.credentials import load_credentials
 from maskloop_backend.labelstudio.client import LabelStudio
@@ -262,7 +262,8 @@ def test_the_first_training_starts_from_base_weights_and_meets_the_checkpoint(
     pool: Pool, settings: Settings, chosen: int
 ) -> None:
     """It learns the installation's backbone from its start, and replaces the checkpoint only if it is not worse."""
-    settings.train_steps, settings.train_batch, settings.gate_margin = 1, 2, 0.99
+    settings.train_steps, settings.train_batch = 1, 2
+    settings.gate_margin, settings.gate_allow_few = 0.99, True
     with pool.read() as session:
         tasks = list(session.scalars(select(Task.id).order_by(Task.id)))
     for task in tasks[:4]:

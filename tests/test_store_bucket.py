@@ -3,7 +3,9 @@
 import json
 import os
 import threading
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from uuid import uuid4
 
@@ -13,8 +15,8 @@ from rq import Queue
 from s3_fixture import ACCESS_KEY, REGION, SECRET_KEY, S3Server
 from worker_fixture import Workers
 
-from maskloop_learner.pool import blobs
-from maskloop_learner.pool.store import Store, StoreDown, StoreError
+from maskloop_learner.pool import bucket as product
+from maskloop_learner.pool.store import BlobError, Store, StoreDown
 
 pytestmark = pytest.mark.slow
 KEYS = {"access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY, "region": REGION}
@@ -97,29 +99,48 @@ def test_a_bucket_keeps_bytes_by_digest(store: Store, s3: S3Server, bucket: str)
     assert not store.exists("images", digest)
     key = f"maskloop/weights/{digest[:2]}/{digest}"
     s3.client.put_object(Bucket=bucket, Key=key, Body=data[:-1])
-    with pytest.raises(StoreError, match=f"{digest}.*altered"):
+    with pytest.raises(BlobError, match=f"{digest}.*altered"):
         store.get("weights", digest)
     store.put("weights", data)
     assert store.get("weights", digest) == data
     s3.client.delete_object(Bucket=bucket, Key=key)
-    with pytest.raises(StoreError, match=f"{digest}.*missing"):
+    with pytest.raises(BlobError, match=f"{digest}.*missing"):
         store.get("weights", digest)
     assert store.sweep() == 0
 
 
 def test_blobs_are_listed_and_removed(store: Store, s3: S3Server, bucket: str) -> None:
-    """Each kind by itself, with size and age; what is no blob of ours is left out."""
+    """Each kind by itself, by the first digits of its digests too; what is no blob of ours is left out."""
     digests = {store.put("masks", bytes([n]) * n) for n in range(1, 6)}
     store.put("images", b"other")
     s3.client.put_object(Bucket=bucket, Key="maskloop/masks/README", Body=b"by hand")
-    found = list(store.list_blobs("masks"))
-    assert {blob.digest for blob in found} == digests
-    assert sorted(blob.size for blob in found) == [1, 2, 3, 4, 5]
-    assert all(blob.modified.tzinfo is not None for blob in found)
+    assert sorted(store.list_blobs("masks")) == sorted(digests)
+    assert sorted(store.size("masks", digest) for digest in digests) == [1, 2, 3, 4, 5]
+    for length in (1, 2, 5, 64):
+        for digest in digests:
+            alike = {each for each in digests if each.startswith(digest[:length])}
+            assert set(store.list_blobs("masks", digest[:length])) == alike
     gone = digests.pop()
-    store.remove("masks", gone)
-    store.remove("masks", gone)
-    assert {blob.digest for blob in store.list_blobs("masks")} == digests
+    assert store.delete("masks", gone)
+    assert not store.delete("masks", gone)
+    assert set(store.list_blobs("masks")) == digests
+
+
+def test_blobs_go_by_their_age(store: Store) -> None:
+    """A bucket knows when a blob was put last, and putting it again makes it new."""
+    digest = store.put("masks", b"left over")
+    assert not store.is_older("masks", digest, timedelta(hours=1))
+    assert not store.discard("masks", digest, grace=timedelta(hours=1))
+    time.sleep(3)  # the server's times are of whole seconds
+    assert store.is_older("masks", digest, timedelta(seconds=2))
+    store.put("masks", b"left over")
+    assert not store.discard("masks", digest, grace=timedelta(seconds=2))
+    time.sleep(3)
+    assert store.discard("masks", digest, grace=timedelta(seconds=2))
+    assert not store.discard("masks", digest, grace=timedelta(0))
+    assert not store.is_older("masks", digest, timedelta(0))
+    with pytest.raises(BlobError, match="missing"):
+        store.size("masks", digest)
 
 
 def test_keys_may_come_from_the_environment(s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +162,7 @@ def test_an_answer_of_503_is_asked_again(failing: Failing, bucket: str) -> None:
     failing.faults, failing.seen = 1000, 0
     with pytest.raises(StoreDown, match=r"fails to take images/.*503.*is the server up") as caught:
         store.put("images", b"def")
-    assert failing.seen == blobs.LIMITS["retry_config"]["max_retries"] + 1
+    assert failing.seen == product.LIMITS["retry_config"]["max_retries"] + 1
     assert SECRET_KEY not in str(caught.value)
     assert "\n" not in str(caught.value)
     failing.faults = 0

@@ -295,13 +295,19 @@ class _Handler(BaseHTTPRequestHandler):
         rows: list[dict[str, Any]] = []
         if "locks" in self.path:
             rows = [{"id": task} for task in self.server.locked]
-        elif "draft_exists" not in self.path:
+        elif "draft_exists" not in self.path or "hiddenColumns" in self.path:
             tasks = {task for task, _ in self.server.predictions.values()}
-            rows = [{"id": task, "predictions": self._predictions(task)} for task in sorted(tasks)]
+            rows = [self._row(task) for task in sorted(tasks)]
         body = json.dumps({"tasks": rows}).encode()
         self.send_response(200)
         self.end_headers()
         self.wfile.write(body)
+
+    def _row(self, task: int) -> dict[str, Any]:
+        found = self._predictions(task)
+        versions = ",".join(sorted({row["model_version"] for row in found}))
+        counts = {"total_predictions": len(found), "predictions_model_versions": versions}
+        return {"id": task, "predictions": found, **counts}
 
     def _predictions(self, task: int) -> list[dict[str, Any]]:
         found = [(number, version) for number, (of, version) in self.server.predictions.items() if of == task]
@@ -399,6 +405,21 @@ def test_doubles_go_and_what_vanished_is_pushed_again(pool: Pool, settings: Sett
         peer.predictions[44] = kept
         assert pusher.adopt(project, "v", [1, 2]) == {1, 2}
     assert held(pool) == {41: tasks[1], 44: tasks[2]}
+
+
+def test_predictions_of_a_lost_version_are_noted(pool: Pool) -> None:
+    """A pool out of a backup does not know what was pushed later: it is noted, and goes like all old ones."""
+    project_id = add_project(pool)
+    tasks = {n: add_task(pool, project_id, n) for n in (1, 2)}
+    lost = "maskloop-0123456789ab"
+    peer = Peer()
+    peer.predictions = {41: (1, lost), 42: (2, lost), 43: (2, "of somebody else"), 44: (1, "maskloop-aaaaaaaaaaaa")}
+    with running(peer) as client:
+        Pusher(pool=pool, client=client, beat=lambda: None).recheck(project_id, "maskloop-aaaaaaaaaaaa")
+    assert held(pool) == {41: tasks[1], 42: tasks[2], 44: tasks[1]}
+    with pool.read() as session:
+        assert session.scalars(select(Push.version_id).where(Push.ls_prediction_id == 41)).one() == lost
+    assert len(peer.predictions) == 4
 
 
 def held(pool: Pool) -> dict[int, int]:

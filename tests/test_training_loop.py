@@ -11,7 +11,7 @@ import torch
 from maskloop_learner.model.backbones import find_backbone
 from maskloop_learner.model.checkpoint import load_weights, read_meta
 from maskloop_learner.predict.predictor import Predictor
-from maskloop_learner.train import loop, steps
+from maskloop_learner.train import batches, loop, schedule
 from maskloop_learner.train.augment import Augmentation, augment
 from maskloop_learner.train.evaluation import evaluate
 from maskloop_learner.train.examples import gather_examples
@@ -163,22 +163,22 @@ def test_an_absent_label_is_an_empty_mask_and_sizes_may_differ() -> None:
 
 
 def test_every_example_is_seen_equally_often() -> None:
-    seen = [k for step in range(12) for k in steps.pick(5, step=step, batch=5, seed=3)]
+    seen = [k for step in range(12) for k in schedule.pick(5, step=step, batch=5, seed=3)]
     assert np.bincount(seen).tolist() == [12] * 5
     assert seen[:5] != seen[5:10]
-    more = [k for step in range(6) for k in steps.pick(3, step=step, batch=4, seed=3)]
+    more = [k for step in range(6) for k in schedule.pick(3, step=step, batch=4, seed=3)]
     assert np.bincount(more).tolist() == [8] * 3
 
 
 def test_learning_rate_rises_then_falls() -> None:
     spec = find_backbone("nano")
-    rates = [steps.learning_rate(spec, k, 200) for k in range(200)]
+    rates = [schedule.learning_rate(spec, k, 200) for k in range(200)]
     top = rates.index(max(rates))
     assert max(rates) == pytest.approx(spec.learning_rates[0])
     assert rates[:top] == sorted(rates[:top])
     assert rates[top:] == sorted(rates[top:], reverse=True)
     assert rates[-1] == pytest.approx(spec.learning_rates[1], rel=0.1)
-    assert steps.learning_rate(spec, 0, 1) > 0
+    assert schedule.learning_rate(spec, 0, 1) > 0
 
 
 def test_losses_at_known_masks() -> None:
@@ -237,6 +237,6 @@ def test_many_labels_cost_no_more_than_four(tmp_path: Path) -> None:
 
     patch = pytest.MonkeyPatch()
     with patch.context() as m:
-        m.setattr(steps, "segmentation_loss", counted)
+        m.setattr(batches, "segmentation_loss", counted)
         run(tmp_path, labels=labels, prompts={x: x for x in labels}, steps=2)
     assert sizes == [8, 8]

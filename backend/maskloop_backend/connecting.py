@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from sqlalchemy import select
 
 from maskloop_backend.credentials import load_credentials
+from maskloop_backend.grouping import Asked, apply, look, note_change
 from maskloop_backend.labelstudio.client import LabelStudio
 from maskloop_backend.labelstudio.connect import connect
 from maskloop_backend.labelstudio.findings import Connection, Finding
@@ -19,16 +20,26 @@ from maskloop_learner.settings import Settings
 
 
 def connect_project(
-    pool: Pool, settings: Settings, *, url: str, token: str | None, ls_id: int, prompts: Mapping[str, str]
+    pool: Pool,
+    settings: Settings,
+    *,
+    url: str,
+    token: str | None,
+    ls_id: int,
+    prompts: Mapping[str, str],
+    grouping: Asked | None = None,
 ) -> Connection:
     """Do all that a project needs to be served; what was done and found is in the result.
 
-    `token` None: the one kept for this Label Studio. `prompts` (label -> text) change those that are named.
-    Raises TemplateError for a prompt that is no template, and TokenError without a usable token and for a second
-    Label Studio with a project of the same number.
+    `token` None: the one kept for this Label Studio. `prompts` (label -> text) change those that are named, `grouping`
+    the rule by which images stay together. Raises TemplateError for a prompt that is no template, GroupingError for a
+    rule that is none, and TokenError without a usable token and for a second Label Studio with a project of the same
+    number.
     """
     for text in prompts.values():
         parse_template(text)
+    if grouping:
+        apply(Project(), grouping)
     url = normal_url(url)
     token = token or load_token(settings.home, url)
     if token is None:
@@ -64,7 +75,15 @@ def connect_project(
         session.flush()
         record(session, "project.connected", project_id=project.id, data={"prompts": project.prompts})
         said = "; ".join(f"{label}: {text!r}" for label, text in project.prompts.items())
+        if grouping:
+            apply(project, grouping)
+            note_change(session, project)
+        found = look(session, project)
     connection.findings.append(Finding("ok", f"Prompts: {said}"))
+    if grouping or found.rule:
+        connection.findings.append(Finding("ok", "; ".join(found.sentences())))
+        if (warning := found.warning()) is not None:
+            connection.findings.append(Finding("ok", f"{warning}; `maskloop groups` shows and changes them"))
     return connection
 
 

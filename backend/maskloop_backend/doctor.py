@@ -1,6 +1,5 @@
 """Looks at every part of an installation: what is healthy, what is not, what to do. Changes nothing."""
 
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,12 +18,14 @@ from maskloop_backend.labelstudio.findings import Finding
 from maskloop_backend.labelstudio.tokens import TokenError
 from maskloop_backend.readiness import readiness
 from maskloop_backend.sync.work import new_images, waiting_tasks
+from maskloop_learner.disk import measure_room
 from maskloop_learner.pool.database import DatabaseError
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import answers, current_version
 from maskloop_learner.pool.schema import Label, Model, Prediction, Project, Round, Task, utcnow
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.settings import Settings
+from maskloop_learner.train.verification import mending
 from maskloop_queue.connection import connect
 from maskloop_queue.queues import pending_jobs
 from maskloop_queue.valkey import ValkeyError
@@ -79,9 +80,12 @@ def _pool(pool: Pool, settings: Settings) -> Iterator[Finding]:
         yield Finding("problem", f"The store {pool.store.url} cannot be written: {error}", "See MASKLOOP_STORE_URL.")
     else:
         yield Finding("ok", f"Store {pool.store.url} can be written and read")
-    free = shutil.disk_usage(settings.home).free
-    if free < 2_000_000_000:
-        yield Finding("problem", f"Only {free / 1e9:.1f} GB are free in {settings.home}", "Make room on that disk.")
+    room = measure_room(settings)
+    if room.is_low:
+        fix = "Make room on that disk; `maskloop clean` removes what is not needed. All goes on by itself then."
+        yield Finding("problem", str(room), fix)
+    else:
+        yield Finding("ok", f"{room.free / 1000:.1f} GB are free in {room.path}")
 
 
 def _queue(settings: Settings) -> Iterator[Finding]:
@@ -198,6 +202,8 @@ def _model(session: Session, project: Project, settings: Settings) -> Iterator[F
         for need in readiness(session, project, settings).needs:
             yield Finding("problem" if need.blocks else "ok", need.what, need.fix)
         return
+    for model in session.scalars(select(Model).where(Model.project_id == project.id, Model.fault.is_not(None))):
+        yield Finding("problem", f"Model {model.id} cannot be loaded: {model.fault}", mending(model))
     models = session.scalar(select(func.count(Model.id)).where(Model.project_id == project.id))
     waiting = waiting_tasks(session, project.id, version)
     yield Finding("ok", f"{models} models; {version} should be served; {waiting} unlabelled images wait for it")

@@ -12,7 +12,10 @@ from sqlalchemy.orm import Session
 
 from maskloop_backend.cloud import shown_address
 from maskloop_backend.fetch import FetchError, fetch_image
-from maskloop_learner.pool.images import ImageError, ImageInfo, probe_image
+from maskloop_learner.disk import measure_room
+from maskloop_learner.pool.groups import choose_blind, set_group
+from maskloop_learner.pool.images import ImageError, ImageInfo, decode_image, sniff_format
+from maskloop_learner.pool.looks import Look, look_at
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.prompting import set_prompts
 from maskloop_learner.pool.pushes import mark_stale
@@ -47,8 +50,10 @@ class Wanted:
 def take_in(wanted: Wanted, *, pool: Pool, settings: Settings, headers_for: HeadersFor, timeout: float) -> Question:
     """Fetch, check and store a task's image; return it with what is asked of it. Slow: network, decoding, disk.
 
-    Raises IntakeError after marking the task as failed.
+    Raises IntakeError: after marking the task as failed, or, when there is no room for its image, without.
     """
+    if (room := measure_room(settings)).is_scarce:
+        raise IntakeError(str(room))
     url = wanted.data.get(wanted.data_key)
     # Halves of surrogate pairs, which JSON can carry and no database takes, are replaced.
     shown = url.encode("utf-8", "replace").decode() if isinstance(url, str) else ""
@@ -66,19 +71,30 @@ def take_in(wanted: Wanted, *, pool: Pool, settings: Settings, headers_for: Head
             task=wanted.ls_id,
             image_hosts=settings.named_image_hosts,
         )
-        info = probe_image(content, max_megapixels=settings.max_image_megapixels, name=shown_address(url))
+        picture = decode_image(content, max_megapixels=settings.max_image_megapixels, name=shown_address(url))
+        look = look_at(picture)
     except (FetchError, ImageError) as error:
         _mark_failed(pool, wanted, shown, error)
         raise IntakeError(str(error)) from error
-    digest = pool.store.put("images", content)
-    return Question(digest, _mark_ready(pool, wanted, shown, digest, info, len(content)))
+    try:
+        digest = pool.store.put("images", content)
+    except OSError as error:
+        # Nothing is wrong with the image: the task stays as it is, and is tried again.
+        raise IntakeError(f"the image cannot be stored in {pool.store.url}: {error.strerror or error}") from error
+    info = ImageInfo(picture.width, picture.height, sniff_format(content) or "")
+    return Question(digest, _mark_ready(pool, wanted, shown, digest, info, len(content), look))
 
 
-def _mark_ready(pool: Pool, wanted: Wanted, url: str, digest: str, info: ImageInfo, size: int) -> str:
+def _mark_ready(
+    pool: Pool, wanted: Wanted, url: str, digest: str, info: ImageInfo, size: int, look: Look | None = None
+) -> str:
     def change() -> str:
         with pool.write() as session:
             if session.get(Image, digest) is None:
-                session.add(Image(digest=digest, width=info.width, height=info.height, format=info.format, size=size))
+                image = Image(digest=digest, width=info.width, height=info.height, format=info.format, size=size)
+                if look is not None:
+                    image.phash, image.thumbnail = look.phash, look.thumbnail
+                session.add(image)
                 session.flush()
             task = session.scalar(_find(wanted)) or _new(session, wanted, url)
             if task.url in ("", url):  # else sync has learnt of another image meanwhile
@@ -122,5 +138,9 @@ def _find(wanted: Wanted) -> Any:
 
 def _new(session: Session, wanted: Wanted, url: str) -> Task:
     task = Task(project_id=wanted.project_id, ls_id=wanted.ls_id, part=wanted.data_key, url=url, data=wanted.data)
-    set_prompts(session, session.get_one(Project, wanted.project_id), task)
+    project = session.get_one(Project, wanted.project_id)
+    set_prompts(session, project, task)
+    set_group(project, task)
+    session.add(task)
+    choose_blind(session, project, [wanted.ls_id])
     return task

@@ -11,6 +11,7 @@ from maskloop_backend.sync.work import waiting_tasks
 from maskloop_learner.pool.schema import Champion, Model, Project, Round, Task
 from maskloop_learner.pool.snapshot import newest_labels
 from maskloop_learner.settings import Settings
+from maskloop_learner.train.shadow import shadow_of
 from maskloop_queue.triggers import active_round, new_labels
 
 CHECKPOINT = "`maskloop models pull medclipseg/DATASET --project {project}` draws masks before the first label"
@@ -59,6 +60,9 @@ class Readiness:
     """Where the champion was imported from; None when it was trained here, or there is none."""
     unpredicted: int
     """Unlabelled images without a prediction of that version."""
+    shadow: int | None = None
+    """A model that waits beside the champion for a person's word."""
+    shadow_reason: str | None = None
     needs: tuple[Need, ...] = ()
 
     @property
@@ -70,6 +74,8 @@ class Readiness:
             return f"Go on labelling: a training is {self.training}."
         if self.labels_missing is None:
             return "Label the tasks that come first; `maskloop train` learns from them."
+        if self.labels_missing == 0:
+            return "Go on labelling: the next training starts when no label has come for a moment."
         return f"Label the tasks that come first: the next training starts after {count(self.labels_missing, 'label')}."
 
     def as_json(self) -> dict[str, Any]:
@@ -83,7 +89,7 @@ def readiness(session: Session, project: Project, settings: Settings) -> Readine
     champion = session.get(Champion, project.id)
     model = session.get_one(Model, champion.model_id) if champion else None
     running = active_round(session, project.id)
-    fresh = new_labels(session, project.id)
+    fresh = new_labels(session, project.id, settings.merge_rule)
     trainings = session.scalar(select(func.count(Round.id)).where(Round.project_id == project.id)) or 0
     found: dict[str, Any] = {
         "project": project.ls_id,
@@ -101,6 +107,7 @@ def readiness(session: Session, project: Project, settings: Settings) -> Readine
         "version": champion.version_id if champion else None,
         "served": project.served_version,
         "checkpoint": model.config.get("imported", {}).get("source") if model else None,
+        **look_for_shadow(session, project.id),
         "unpredicted": waiting_tasks(session, project.id, champion.version_id) if champion else 0,
     }
     return Readiness(**found, needs=tuple(list_needs(Readiness(**found), settings)))
@@ -129,6 +136,12 @@ def list_needs(found: Readiness, settings: Settings) -> Iterator[Need]:
         yield Need(
             f"Label Studio serves {found.served or 'no version'} still, not {found.version}",
             "Keep `maskloop up` running: it switches at the next look of sync.",
+        )
+    if found.shadow is not None:
+        yield Need(
+            f"Model {found.shadow} waits for a person: {found.shadow_reason}",
+            f"`maskloop models shadow --project {found.project}` compares it with the champion; "
+            f"`maskloop models promote {found.shadow} --project {found.project}` serves it.",
         )
 
 
@@ -160,6 +173,15 @@ def list_steps_to_a_model(found: Readiness, settings: Settings) -> Iterator[Need
             f"Label tasks, then run `maskloop train`; or set MASKLOOP_TRIGGER_LABELS{either}.",
             blocks=True,
         )
+
+
+def look_for_shadow(session: Session, project_id: int) -> dict[str, Any]:
+    """Id of the model in shadow and why it waits, as `Readiness` takes them."""
+    waiting = shadow_of(session, project_id)
+    if waiting is None:
+        return {}
+    reason = session.scalar(select(Round.reason).where(Round.model_id == waiting[0].id))
+    return {"shadow": waiting[0].id, "shadow_reason": reason or "a person put it in shadow"}
 
 
 def count_images(session: Session, project_id: int) -> dict[str, int]:

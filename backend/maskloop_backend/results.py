@@ -38,17 +38,20 @@ def empty_result(model_version: str) -> bytes:
     return json.dumps({"result": [], "score": 1.0, "model_version": model_version}).encode()
 
 
-def make_result(images: Sequence[Predicted], *, interface: Interface, store: Store) -> dict[str, Any]:
+def make_result(
+    images: Sequence[Predicted], *, interface: Interface, store: Store, blind: bool = False
+) -> dict[str, Any]:
     """One task's prediction as Label Studio takes it: the regions of all its images, serving score, model version.
 
-    The serving score is 1 - uncertainty of the most uncertain image. Raises StoreError when a mask is missing and
+    The serving score is 1 - uncertainty of the most uncertain image. A blind task has it too, and no region: it comes
+    in its place in the order, and its annotator is shown nothing. Raises StoreError when a mask is missing and
     ValueError when one cannot be read, or when no image could be predicted.
     """
     uncertainties = [image.prediction.uncertainty for image in images if image.prediction.uncertainty is not None]
     if not uncertainties:
         raise ValueError(f"prediction {images[0].prediction.id if images else None} has no uncertainty")
     regions: list[dict[str, Any]] = []
-    for image in images:
+    for image in () if blind else images:
         regions += to_regions(
             {score.label: decode_mask(store.get("masks", score.mask_digest)) for score in image.scores},
             controls=interface.on(image.data_key).controls,
@@ -61,9 +64,10 @@ def make_result(images: Sequence[Predicted], *, interface: Interface, store: Sto
     return {"result": regions, "score": score, "model_version": images[0].prediction.version_id}
 
 
-def encode_result(images: Sequence[Predicted], *, interface: Interface, store: Store) -> bytes:
+def encode_result(images: Sequence[Predicted], *, interface: Interface, store: Store, blind: bool = False) -> bytes:
     """`make_result` as JSON."""
-    return json.dumps(make_result(images, interface=interface, store=store), separators=(",", ":")).encode()
+    result = make_result(images, interface=interface, store=store, blind=blind)
+    return json.dumps(result, separators=(",", ":")).encode()
 
 
 class ResultCache:

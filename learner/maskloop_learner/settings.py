@@ -6,10 +6,13 @@ file that holds the value of X, as containers are given their secrets.
 
 import json
 import os
+from datetime import UTC, datetime
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from croniter import CroniterError, croniter
 from platformdirs import user_data_path
 from pydantic import Field, field_validator
 from pydantic.fields import FieldInfo
@@ -19,6 +22,7 @@ from maskloop_learner.hosts import Hosts
 
 CORES = os.cpu_count() or 1
 Threads = Annotated[int, Field(ge=1, le=1024)]
+Modality = Literal["general", "brain_mri", "ultrasound", "xray", "ct", "endoscopy", "dermoscopy", "microscopy", "none"]
 
 
 PREFIX = "MASKLOOP_"
@@ -103,6 +107,13 @@ class Settings(BaseSettings):
     training_threads: Threads = Field(
         max(1, CORES - max(1, CORES // 2)), description="CPU threads of a training, which runs at nice 10."
     )
+    training_share: float = Field(
+        0.3,
+        gt=0,
+        le=1,
+        description="Share of the time that a training works for at least when predictions that people wait for never "
+        "end; it stands still meanwhile. 1: it gives way to nobody.",
+    )
     gpu_workers: int = Field(1, ge=0, le=64, description="GPU workers that `maskloop up` starts on this machine.")
     training_workers: int = Field(
         1, ge=0, le=8, description="Training workers that `maskloop up` starts on this machine."
@@ -158,6 +169,12 @@ class Settings(BaseSettings):
     trigger_labels: int = Field(
         10, ge=0, description="A training starts by itself after this many new or changed labels; 0: never."
     )
+    trigger_quiet: float = Field(
+        60.0, ge=0, description="Seconds without a new label that such a training waits for, so that it takes in more."
+    )
+    trigger_max_wait: float = Field(
+        900.0, ge=0, description="Seconds for which new labels may put such a training off, however steadily they come."
+    )
     trigger_cron: str | None = Field(
         None,
         description="Cron expression (UTC) at which a training starts if there are new labels, e.g. `0 3 * * *`.",
@@ -171,20 +188,106 @@ class Settings(BaseSettings):
         le=1,
         description="How often a training asks by less than an image's prompt, where that has parts to leave out.",
     )
+    train_start: Literal["base", "champion"] = Field(
+        "base",
+        description="What a training starts from: base, the backbone's weights and all labels alike, or champion, the "
+        "served model, with its old labels replayed beside the new ones.",
+    )
+    replay_share: float = Field(
+        0.5, ge=0, le=1, description="Share of a batch that is of old labels when a training starts from the champion."
+    )
+    early_stopping: int = Field(
+        0,
+        ge=0,
+        description="A training holds out 15 % of its images, looks at them ten times in its second half and ends "
+        "after this many looks without a better one, with the best weights; 0: it learns from all, for all its steps.",
+    )
+    augmentation: Modality = Field(
+        "general",
+        description="How training changes images at random: general, brain_mri, ultrasound, xray, ct, endoscopy, "
+        "dermoscopy, microscopy or none. Prompts that name a side turn mirroring off.",
+    )
+    training_gpus: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Processes of one training on its machine (torchrun), one a GPU, or all on the CPU; each takes its "
+        "share of every batch.",
+    )
     checkpoint_steps: int = Field(50, ge=1, description="Optimizer steps between two resumable checkpoints.")
     validation_share: float = Field(
-        0.2, gt=0, lt=1, description="Share of the labelled images kept out of training for the gate."
+        0.2,
+        gt=0,
+        lt=1,
+        description="Share of the labelled images kept out of training for the gate, as nearly as whole groups allow.",
+    )
+    merge_rule: Literal["latest", "majority", "staple"] = Field(
+        "latest",
+        description="How several annotators' masks of one image become one: the newest annotation, the pixels that "
+        "most have drawn, or STAPLE (needs `pip install 'maskloop[staple]'`).",
+    )
+    near_duplicates: Literal["join", "report"] = Field(
+        "join",
+        description="Pictures that are nearly one: kept on one side of the split with their groups, or only reported.",
     )
     gate_margin: float = Field(
-        0.02,
+        0.01,
         ge=0,
         lt=1,
-        description="Dice by which a challenger may be below the champion and still replace it.",
+        description="Dice by which a challenger may be below the champion: the lower bound of the difference must be "
+        "above minus this.",
+    )
+    gate_confidence: float = Field(0.95, gt=0.5, lt=1, description="One-sided confidence of that lower bound.")
+    gate_slice_margin: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Dice by which a challenger may be below the champion on a label, size, source or on empty images.",
+    )
+    gate_slice_images: int = Field(
+        20, ge=1, description="Validation images with which such a slice counts; smaller ones are reported only."
+    )
+    gate_calibration_margin: float = Field(
+        0.03, ge=0, le=1, description="By how much a challenger's calibration error may be above the champion's."
+    )
+    gate_min_images: int = Field(
+        30, ge=1, description="Validation images with which a challenger is promoted without a person."
+    )
+    gate_allow_few: bool = Field(
+        False, description="With fewer images mean Dice alone decides; else a challenger then waits for a person."
+    )
+    gate_mode: Literal["automatic", "shadow"] = Field(
+        "automatic",
+        description="automatic: what passes the gate serves; shadow: it waits for `maskloop models promote`.",
     )
     retention_hours: float = Field(
         24.0,
         ge=0,
         description="Hours before predictions older than the previous version may leave Label Studio.",
+    )
+    keep_predictions_days: float = Field(
+        90.0,
+        ge=0,
+        description="Days after which predictions of versions that nobody needs any more leave the pool; 0: never.",
+    )
+    min_free_mb: int = Field(
+        1024,
+        ge=0,
+        description="Free disk space, in MB, below which no training runs; below a quarter of it no image is fetched.",
+    )
+    alert_url: str | None = Field(
+        None,
+        description="Address to which alerts are posted as JSON with a `text`, as Slack, Mattermost and Teams take it.",
+    )
+    alert_command: str | None = Field(
+        None,
+        description="Command that gets each alert on its standard input, e.g. `mail -s Maskloop ops@example.org`.",
+    )
+    alert_minutes: float = Field(
+        15.0,
+        gt=0,
+        description="Minutes for which a project must fail to be synchronised, or a queue to have no worker, "
+        "before an alert says so.",
     )
     worker_lease: float = Field(
         30.0, ge=1, description="Seconds without progress after which a worker's job is given to another."
@@ -197,6 +300,13 @@ class Settings(BaseSettings):
         description="Path of the `label-studio` program of its own virtual environment, for `maskloop demo`.",
     )
     label_studio_port: int = Field(8080, ge=1, le=65535, description="Port of the demo's Label Studio.")
+
+    @field_validator("merge_rule")
+    @classmethod
+    def _check_staple(cls, rule: str) -> str:
+        if rule == "staple" and find_spec("SimpleITK") is None:
+            raise ValueError("merging by staple needs SimpleITK: pip install 'maskloop[staple]'")
+        return rule
 
     @field_validator("image_hosts")
     @classmethod
@@ -233,6 +343,17 @@ class Settings(BaseSettings):
         found: dict[str, Any] = json.loads(self.store_options) if self.store_options else {}
         return found
 
+    @field_validator("trigger_cron")
+    @classmethod
+    def _check_cron(cls, text: str | None) -> str | None:
+        if text is None or not text.strip():
+            return None
+        try:
+            croniter(text, datetime(2026, 1, 1, tzinfo=UTC)).get_next(datetime)
+        except CroniterError as error:
+            raise ValueError(f"not a cron expression that has a moment: {error}; write e.g. `0 3 * * *`") from error
+        return text
+
     @property
     def named_image_hosts(self) -> Hosts:
         """The image servers inside the network that may be read."""
@@ -246,7 +367,11 @@ class Settings(BaseSettings):
     @property
     def resolved_store_url(self) -> str:
         """The store's fsspec URL."""
-        return self.store_url or (self.home / "store").absolute().as_uri()
+        folder = (self.home / "store").absolute()
+        # fsspec does not undo the escapes of a file URL; where earlier releases followed it, their folder stays.
+        escaped = folder.as_uri()
+        earlier = Path(escaped.removeprefix("file://"))
+        return self.store_url or (escaped if earlier.exists() else f"file://{folder}")
 
     @property
     def bases_folder(self) -> Path:

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import redis
 from rq import Queue, SimpleWorker
@@ -13,6 +13,7 @@ from rq.job import Job
 from rq.worker.base import WorkerStatus
 
 from maskloop_queue.lifecycle import Leased
+from maskloop_queue.politeness import announced
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ class GpuWorker(Leased, SimpleWorker):
         """Run the job; another thread renews the lease as long as there is progress."""
         self.progress()
         execution = self.prepare_execution(job)
-        with self._renewed(job, execution):
+        waited_for = announced(self.connection, job.id) if job.enqueue_at_front_on_retry else nullcontext()
+        with waited_for, self._renewed(job, execution):
             self.perform_job(job, queue, execution)
         self.set_state(WorkerStatus.IDLE)
 

@@ -16,6 +16,8 @@ from maskloop_queue.queues import gpu_queue, live_job_ids, training_queue
 log = logging.getLogger(__name__)
 TAKEN_GRACE = 10.0
 """Seconds a job may be between the queue and the list of started ones before it counts as lost."""
+CLOCKS_APART = 60.0
+"""Seconds by which the clocks of two machines may differ."""
 SWEEP_EVERY = 60
 """Seconds between two searches for jobs that are in no list at all."""
 _LOCK_SECONDS = 15
@@ -24,9 +26,10 @@ _LOCK_SECONDS = 15
 _GIVE_BACK = "if redis.call('LREM', KEYS[1], 1, ARGV[1]) == 1 then redis.call('LPUSH', KEYS[2], ARGV[1]) end"
 
 
-def clean(conn: redis.Redis) -> None:
+def clean(conn: redis.Redis, *, lease: float = 600.0) -> None:
     """Give jobs of dead workers back to their queue, forget dead workers and what blocks a job's return.
 
+    `lease` is `worker_lease`, in seconds: a job's lease that ends later was written by a clock that was wrong.
     Does nothing while another process is at it. RedisError when Redis is down.
     """
     lock = conn.lock(f"{KEY_PREFIX}:janitor", timeout=_LOCK_SECONDS, blocking=False)
@@ -34,6 +37,7 @@ def clean(conn: redis.Redis) -> None:
         return
     try:
         for queue in (gpu_queue(conn), training_queue(conn)):
+            _bound_leases(queue, lease)
             # Leases that ran out: back to the queue, or failed when that has happened too often.
             queue.started_job_registry.cleanup()
             _give_back_taken(queue)
@@ -44,6 +48,17 @@ def clean(conn: redis.Redis) -> None:
     finally:
         if lock.owned():
             lock.release()
+
+
+def _bound_leases(queue: Queue, lease: float) -> None:
+    """After the clock was set back a dead worker's lease would last until that hour comes again."""
+    key, latest = queue.started_job_registry.key, time.time() + lease + CLOCKS_APART
+    found = queue.connection.zrangebyscore(key, f"({latest}", "+inf")
+    ahead = [member for member in found if isinstance(member, bytes)]
+    if ahead:
+        log.warning("%d leases on jobs of the queue %s end too late: shortened", len(ahead), queue.name)
+        # A worker that lives renews its own.
+        queue.connection.zadd(key, dict.fromkeys(ahead, latest), xx=True, lt=True)
 
 
 def _give_back_taken(queue: Queue) -> None:
@@ -62,7 +77,7 @@ def _give_back_taken(queue: Queue) -> None:
             conn.lrem(queue.intermediate_queue_key, 1, job_id)
         elif job_id not in seen:
             conn.hset(seen_key, job_id, time.time())
-        elif time.time() - seen[job_id] > TAKEN_GRACE:
+        elif not 0 <= time.time() - seen[job_id] <= TAKEN_GRACE:
             log.warning("job %s was taken by a worker that died at once: back to the queue", job_id)
             conn.eval(_GIVE_BACK, 2, queue.intermediate_queue_key, queue.key, job_id)
 

@@ -28,17 +28,29 @@ def score_image(version_id: str, image_digest: str, deadline: float | None = Non
         log.info("dropped: nobody waits any more for image %s under %s", image_digest[:12], version_id)
         return
     from maskloop_queue import scoring
+    from maskloop_queue.damage import handled
 
     place = running()
-    place.outlast(lambda: scoring.score(place.pool, place.predictors, version_id, image_digest, prompts))
+
+    def work() -> None:
+        with handled(place.pool, place.settings):
+            scoring.score(place.pool, place.predictors, version_id, image_digest, prompts)
+
+    place.outlast(work)
 
 
 def rank_image(version_id: str, image_digest: str, prompts: str = "") -> None:
     """Say where a prediction version places an image, before its mask is drawn."""
     from maskloop_queue import ranking
+    from maskloop_queue.damage import handled
 
     place = running()
-    place.outlast(lambda: ranking.rank(place.pool, place.predictors, version_id, image_digest, prompts))
+
+    def work() -> None:
+        with handled(place.pool, place.settings):
+            ranking.rank(place.pool, place.predictors, version_id, image_digest, prompts)
+
+    place.outlast(work)
 
 
 def train_round(round_id: int) -> Retry | None:
@@ -46,10 +58,14 @@ def train_round(round_id: int) -> Retry | None:
     from maskloop_queue import rounds
 
     place = running()
-    return resumable(
-        lambda: rounds.run(place.pool, round_id, place.settings, place.report, place.should_stop),
-        name=f"round {round_id}",
-    )
+
+    def work() -> None:
+        try:
+            rounds.run(place.pool, round_id, place.settings, place.report, place.should_stop_training, place.give_way)
+        except rounds.RoundBusy as busy:
+            log.info("round %d is left alone until %s: %s", round_id, busy.until, busy)
+
+    return resumable(work, name=f"round {round_id}")
 
 
 def resumable(work: Callable[[], None], *, name: str) -> Retry | None:

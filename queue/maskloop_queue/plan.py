@@ -15,3 +15,5 @@ class Plan:
     snapshot_id: int
     manifest: Manifest
     folder: Path
+    holder: str
+    """This process, as `lease` names it; only the round's holder may publish."""

@@ -6,6 +6,7 @@
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -21,6 +22,7 @@ BEAT_VARIABLE = "MASKLOOP_BEAT"
 GRACE = 8.0
 """Seconds a process may take to end after its supervisor has died."""
 _PR_SET_PDEATHSIG = 1
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def die_with_parent(sig: signal.Signals = signal.SIGTERM, *, parent: int | None = None) -> None:
@@ -61,6 +63,11 @@ def _watch_parent(parent: int, sig: signal.Signals) -> None:
     # A process that does not listen (a hung native call) must not outlive the installation.
     time.sleep(GRACE)
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def machine() -> str:
+    """Names the machine, until it starts anew: the same in all its containers, whatever they call themselves."""
+    return _BOOT.read_text().strip() if _BOOT.exists() else socket.gethostname()
 
 
 def _alive(pid: int) -> bool:

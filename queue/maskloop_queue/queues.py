@@ -18,7 +18,8 @@ SCORE_TIMEOUT = 600
 ROUND_TIMEOUT = 24 * 3600
 SCORE_FAILURE_TTL = 60
 """Seconds for which a failed scoring is remembered, and not enqueued again."""
-ROUND_FAILURE_TTL = 3600
+ROUND_FAILURE_TTL = 300
+"""The same for a round's job; what went wrong stays in the pool."""
 RETRIES = 3
 """How often a job whose worker died is given to another."""
 _DIGEST_CHARS = 32

@@ -11,6 +11,8 @@ from maskloop_learner.pool.images import ImageError, open_image
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import rank_for
 from maskloop_learner.pool.schema import PredictionVersion, PromptSet, Rank
+from maskloop_learner.pool.store import BlobError
+from maskloop_learner.train.fallback import version_fault
 from maskloop_queue.warm import Predictors
 
 if TYPE_CHECKING:
@@ -26,12 +28,25 @@ class ScoringError(RuntimeError):
     """A prediction could not be made, for a reason that is not the image's."""
 
 
+class ModelBroken(ScoringError):
+    """The weights of a prediction version are lost or altered, so that nothing more can be predicted with it."""
+
+    def __init__(self, version_id: str, reason: str) -> None:
+        super().__init__(f"{version_id} can predict nothing more: {reason}; see `maskloop models verify`")
+        self.version_id = version_id
+
+
 def find_version(pool: Pool, version_id: str) -> dict[str, Any]:
-    """The config of a prediction version. Raises ScoringError when the pool has no such version."""
+    """The config of a prediction version.
+
+    Raises ScoringError when the pool has no such version, ModelBroken when its weights are known to be broken.
+    """
     with pool.read() as session:
         version = session.get(PredictionVersion, version_id)
         if version is None:
             raise ScoringError(f"prediction version {version_id!r} is not in the pool")
+        if fault := version_fault(session, version_id):
+            raise ModelBroken(version_id, fault)
         return version.config
 
 
@@ -62,10 +77,13 @@ def predict_with(
 ) -> "dict[str, LabelPrediction]":
     """Predict an image as the version's config says: in the way of its ranks or of its masks.
 
-    `asked` is what `find_prompts` gives.
+    `asked` is what `find_prompts` gives. Raises ModelBroken when the weights are missing or were altered.
     """
     way = "rank_" if ranks and "rank_method" in config else ""
-    predictor = predictors.get(pool, config["weights"], config.get("precision", "fp32"))
+    try:
+        predictor = predictors.get(pool, config["weights"], config.get("precision", "fp32"))
+    except BlobError as error:
+        raise ModelBroken(version_id, str(error)) from error
     return predictor.predict(
         image,
         prompts={label: prompt["text"] for label, prompt in asked.items()},

@@ -1,43 +1,50 @@
-"""A round's progress on its way to the pool, and a person's wish to end it on its way back."""
+"""A round's progress on its way to the pool, and on its way back whether the round is to be gone on with."""
 
 import logging
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
 from maskloop_learner.pool.database import reason_of
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Round
+from maskloop_learner.pool.schema import utcnow
+from maskloop_queue.lease import held
 
 log = logging.getLogger(__name__)
 Report = Callable[[dict[str, Any]], None]
+LOOK_EVERY = 1.0
+"""Seconds between two looks at the pool."""
 
 
 class Reporter:
-    """Carries progress to the pool, and a cancellation from it, at most once a second."""
+    """Carries progress to the pool and renews the round's lease there, once a second."""
 
-    def __init__(self, *, pool: Pool, round_id: int, report: Report, should_stop: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        *,
+        pool: Pool,
+        round_id: int,
+        holder: str,
+        lease: timedelta,
+        report: Report,
+        should_stop: Callable[[], bool],
+        give_way: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`give_way` is called between two pieces of work, and may take its time."""
         self._pool, self._round_id = pool, round_id
-        self._report, self._should_stop = report, should_stop
-        self._next, self._cancelled = 0.0, False
+        self._holder, self._lease = holder, lease
+        self._report, self._should_stop, self._give_way = report, should_stop, give_way
+        self._next, self._over = 0.0, False
         self._doing = ""
 
     def progress(self, state: dict[str, Any]) -> None:
-        """Pass `state` on; it also says whether somebody ended the round meanwhile."""
+        """Pass `state` on."""
         self._report(state)
-        if time.monotonic() < self._next and state["step"] < state["steps"]:
-            return
-        self._next = time.monotonic() + 1.0
-        try:
-            with self._pool.write() as session:
-                row = session.get_one(Round, self._round_id)
-                row.progress = state
-                self._cancelled = row.state == "cancelled"
-        except OperationalError as error:
-            # The training itself needs no database; only the show of its progress pauses.
-            log.warning("round %d: the progress could not be saved: %s", self._round_id, reason_of(error))
+        if time.monotonic() >= self._next or state["step"] >= state["steps"]:
+            self._look(state)
 
     def tick(self, what: str, done: int, of: int) -> None:
         """Say that the work after the last step gets on. Raises TrainingCancelled when it should end."""
@@ -50,5 +57,24 @@ class Reporter:
             self._doing = what
 
     def stopped(self) -> bool:
-        """Whether the training should end now."""
-        return self._cancelled or self._should_stop()
+        """Whether the training should end now: a person ended the round, another took it, or the worker stops."""
+        self._give_way()
+        if time.monotonic() >= self._next:
+            self._look()
+        return self._over or self._should_stop()
+
+    def _look(self, state: dict[str, Any] | None = None) -> None:
+        self._next = time.monotonic() + LOOK_EVERY
+        try:
+            with self._pool.write() as session:
+                row = held(session, self._round_id, self._holder)
+                self._over = row is None
+                if row is not None:
+                    row.held_until = utcnow() + self._lease
+                    row.progress = state or row.progress
+        except OperationalError as error:
+            # The training itself needs no database: whether the round still is ours is seen before it is published.
+            said = reason_of(error)
+            log.warning("round %d: the pool cannot be written, the training goes on: %s", self._round_id, said)
+        if self._over:
+            log.info("round %d was ended, or another process has taken it: this one stops", self._round_id)

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from redis import RedisError
 from rq import get_current_job
 
+from maskloop_learner.disk import measure_room
 from maskloop_learner.settings import Settings, get_settings
+from maskloop_queue.connection import connect
+from maskloop_queue.politeness import GivingWay, somebody_waits
 
 if TYPE_CHECKING:
     from maskloop_learner.pool.pool import Pool
@@ -18,6 +21,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 _SAVE_EVERY = 1.0
 _LOG_EVERY = 5.0
+_ROOM_EVERY = 5.0
 _PAUSE_AFTER_ERROR = 30.0
 DATABASE_PATIENCE = 120.0
 """Seconds for which a job waits for the pool's database."""
@@ -40,7 +44,9 @@ class Place:
         self._should_stop = should_stop
         self._pool: Pool | None = None
         self._predictors: Predictors | None = None
-        self._save_at = self._log_at = 0.0
+        self._giving_way: GivingWay | None = None
+        self._save_at = self._log_at = self._room_at = 0.0
+        self._no_room = False
 
     @property
     def pool(self) -> "Pool":
@@ -89,6 +95,24 @@ class Place:
         """Whether the worker wants to end and the job should come to a point where it can go on later."""
         self.progress()
         return self._should_stop()
+
+    def give_way(self) -> None:
+        """Wait while a person waits for a prediction, within what the training's share allows."""
+        if self._giving_way is None:
+            look = somebody_waits(connect(self.settings, patience=0.1), self.progress)
+            share = self.settings.training_share
+            self._giving_way = GivingWay(waits=lambda: not self._should_stop() and look(), share=share)
+        self._giving_way.pause()
+
+    def should_stop_training(self) -> bool:
+        """As `should_stop`; a training also ends, to go on later, when the disk is nearly full."""
+        if time.monotonic() >= self._room_at:
+            self._room_at = time.monotonic() + _ROOM_EVERY
+            room = measure_room(self.settings)
+            if room.is_low and not self._no_room:
+                log.warning("the training stops until there is room: %s", room)
+            self._no_room = room.is_low
+        return self.should_stop() or self._no_room
 
     def report(self, progress: dict[str, Any]) -> None:
         """Say how far the job is, for instance {"step", "steps", "loss", "eta"}: into the job and the log."""

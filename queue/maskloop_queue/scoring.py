@@ -29,7 +29,8 @@ def score(pool: Pool, predictors: Predictors, version_id: str, image_digest: str
     """Make the prediction of one image, asked `prompts`, unless it is there; return whether it was made now.
 
     An image that cannot be read gets a prediction with the reason in it, so that it is not tried for ever. The
-    prediction's uncertainty is that of the version's ranks, which is made now where it lacks.
+    prediction's uncertainty is that of the version's ranks, which is made now where it lacks. Raises ModelBroken when
+    the version's weights are missing or were altered.
     """
     config = find_version(pool, version_id)
     with pool.read() as session:

@@ -1,7 +1,7 @@
-"""What a round asks of a trained model: its Dice for the gate, then temperature, calibration and its ranking."""
+"""What a round asks of a trained model: its temperature, its answers to the validation set, and its ranking."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from maskloop_learner.pool.images import ImageError, open_image
@@ -11,15 +11,15 @@ from maskloop_learner.pool.queries import sample_images
 from maskloop_learner.pool.snapshot import Manifest
 from maskloop_learner.prompts.rules import default_prompts, lesser_prompts
 from maskloop_learner.settings import Settings
-from maskloop_learner.train.gate import DiceByLabel
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from maskloop_learner.model.shared import Shelf
+    from maskloop_learner.predict.agreement import SamplingChoice
     from maskloop_learner.predict.predictor import Predictor
-    from maskloop_learner.train.examination import Examination
+    from maskloop_learner.train.answers import Answer
     from maskloop_learner.train.examples import Example
 
 log = logging.getLogger(__name__)
@@ -93,25 +93,38 @@ class Trial:
             shelf=self._shelf,
         )
 
-    def validate(self, predictor: "Predictor", examples: "list[Example]") -> DiceByLabel:
-        """Label -> Dice of each example. Temperature 1: champion and challenger are compared bare."""
-        from maskloop_learner.train.evaluation import measure
+    def fit_temperature(self, predictor: "Predictor", examples: "Sequence[Example]") -> tuple[float, str]:
+        """The temperature that fits the validation set best, and why it is that."""
+        from maskloop_learner.train.examination import choose_temperature
 
-        return measure(predictor, examples, self._prompts, tick=self._tick, **self._how)
+        return choose_temperature(predictor, examples, self._prompts, tick=self._tick)
 
-    def examine(self, predictor: "Predictor", validation: "list[Example]") -> "Examination":
-        """Temperature and calibration on the frozen validation set; how few samples rank the pool's images well."""
-        from maskloop_learner.train.examination import Examination, choose_ranking, choose_temperature, report_labels
+    def validate(
+        self,
+        predictor: "Predictor",
+        examples: "Sequence[Example]",
+        *,
+        temperature: float,
+        labels: Sequence[str] | None = None,
+        what: str = "validation",
+    ) -> "list[Answer]":
+        """The model's answers to the examples, as it serves or would serve; labels: those to be asked, None: all."""
+        from maskloop_learner.train.answers import collect_answers
 
-        prompts, how, tick = self._prompts, self._how, self._tick
-        temperature, reason = choose_temperature(predictor, validation, prompts, tick=tick)
-        calibration = report_labels(predictor, validation, prompts, temperature=temperature, how=how, tick=tick)
-        sampling = None
+        prompts = {label: text for label, text in self._prompts.items() if labels is None or label in labels}
+        return collect_answers(
+            predictor, examples, prompts, temperature=temperature, how=self._how, tick=self._tick, what=what
+        )
+
+    def choose_ranking(self, predictor: "Predictor", *, temperature: float) -> "SamplingChoice | None":
+        """How few samples rank the pool's images well; None where that is not to be found out."""
+        from maskloop_learner.train.examination import choose_ranking
+
         settings = self._settings
-        if settings.calibration_images and settings.cheap_ranking and settings.samples > 1:
-            images = self._sample_images()
-            sampling = choose_ranking(predictor, images, prompts, temperature=temperature, how=how, tick=tick)
-        return Examination(temperature, reason, calibration, sampling)
+        if not (settings.calibration_images and settings.cheap_ranking and settings.samples > 1):
+            return None
+        images = self._sample_images()
+        return choose_ranking(predictor, images, self._prompts, temperature=temperature, how=self._how, tick=self._tick)
 
     def _sample_images(self) -> "list[NDArray[np.uint8]]":
         with self._pool.read() as session:

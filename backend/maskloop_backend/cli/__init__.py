@@ -13,6 +13,7 @@ from maskloop_backend.cli import (
     bench,
     demo,
     evaluating,
+    groups,
     label_config,
     models,
     processes,
@@ -22,6 +23,7 @@ from maskloop_backend.cli import (
     serving,
     status,
     transfer,
+    upkeep,
 )
 from maskloop_backend.cli.errors import EXPECTED
 from maskloop_learner.settings import SECRET, SettingsError
@@ -37,6 +39,7 @@ MODULES = (
     processes,
     demo,
     projects,
+    groups,
     label_config,
     prompts,
     ranking,
@@ -46,6 +49,7 @@ MODULES = (
     transfer,
     serving,
     status,
+    upkeep,
 )
 for module in MODULES:
     module.register(app)

@@ -1,5 +1,6 @@
 """`maskloop demo`: everything with a Label Studio of its own and a project to try."""
 
+import os
 import threading
 import webbrowser
 from pathlib import Path
@@ -38,6 +39,10 @@ def demo(
     """Start everything with a Label Studio of its own and a project: brain MRI slices, or your own folder."""
     from maskloop_backend.services import run_services
 
+    # Who tries the loop should not wonder why nothing happens after the tenth label.
+    os.environ.setdefault("MASKLOOP_TRIGGER_QUIET", "5")
+    # Ten labels at a time would keep its loop waiting for a person until there are 150.
+    os.environ.setdefault("MASKLOOP_GATE_ALLOW_FEW", "1")
     settings = get_settings()
     start_logging(settings)
     folder = settings.home / "demo"
@@ -55,7 +60,7 @@ def demo(
                 failed.append(str(error))
                 stop.set()
             return
-        _announce(ready, content, account)
+        _announce(ready, content, account, few=settings.gate_allow_few)
         if browser:
             webbrowser.open(ready.address)
 
@@ -79,7 +84,7 @@ def _content(folder: Path, images: Path | None, masks: Path | None, prompts: lis
     return own_content(images, masks, named)
 
 
-def _announce(ready: Ready, content: DemoContent, account: Account) -> None:
+def _announce(ready: Ready, content: DemoContent, account: Account, *, few: bool) -> None:
     lines = [
         f"[bold]Ready[/bold] after {ready.seconds:.0f} s: {ready.tasks} tasks, {ready.predicted} masks drawn ahead.",
         "",
@@ -90,6 +95,8 @@ def _announce(ready: Ready, content: DemoContent, account: Account) -> None:
         'Click "Label All Tasks": the mask is drawn, the most uncertain image comes first.',
         "Correct and submit ten of them, and the model retrains by itself.",
     ]
+    if few:
+        lines.append("So few images show little: mean Dice decides which model serves (MASKLOOP_GATE_ALLOW_FEW=1).")
     if not content.seeds:
         lines.append("There is no model yet: label ten images, then the first training starts.")
     Console().print(Panel("\n".join(lines), title="Maskloop demo", expand=False))

@@ -1,5 +1,7 @@
 """Errors that a command shows as one line instead of a traceback."""
 
+from maskloop_backend.alerts import AlertError
+from maskloop_backend.backup.content import BackupError
 from maskloop_backend.credentials import CredentialsError
 from maskloop_backend.demo.slices import DemoError
 from maskloop_backend.fetch import FetchError
@@ -11,9 +13,12 @@ from maskloop_backend.supervisor import HomeBusy
 from maskloop_backend.sync.loop import AlreadyRunning
 from maskloop_learner.model.backbones import BackboneError
 from maskloop_learner.pool.database import DatabaseError
+from maskloop_learner.pool.groups import GroupingError
+from maskloop_learner.pool.merging import MergeError
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.prompts.template import TemplateError
-from maskloop_learner.train.registry import ChampionConflict, NoPreviousModel
+from maskloop_learner.train.registry import ChampionConflict, ModelUnusable, NoPreviousModel
+from maskloop_queue.ranking import ModelBroken
 from maskloop_queue.valkey import ValkeyError
 
 
@@ -22,8 +27,10 @@ class CommandError(RuntimeError):
 
 
 EXPECTED: tuple[type[Exception], ...] = (
+    AlertError,
     AlreadyRunning,
     BackboneError,
+    BackupError,
     ChampionConflict,
     CommandError,
     ConfigError,
@@ -31,8 +38,12 @@ EXPECTED: tuple[type[Exception], ...] = (
     DatabaseError,
     DemoError,
     FetchError,
+    GroupingError,
     HomeBusy,
     LabelStudioError,
+    MergeError,
+    ModelBroken,
+    ModelUnusable,
     NoPreviousModel,
     PortBusy,
     StoreError,

@@ -1,25 +1,34 @@
-"""`maskloop train`, `maskloop models` and `maskloop rollback`."""
+"""`maskloop train`, and the commands of `maskloop models`."""
 
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from sqlalchemy import select
 
-from maskloop_backend.cli import weights
+from maskloop_backend.cli import (
+    archives,
+    checkpoints,
+    model_care,
+    model_list,
+    model_serving,
+    model_show,
+    shadow,
+    weights,
+)
+from maskloop_backend.cli.cancelling import goes_on_without_us, report_cancel
 from maskloop_backend.cli.context import open_pool, pick_project, print_json
 from maskloop_backend.cli.errors import CommandError
+from maskloop_backend.cli.preview import show_preview
 from maskloop_backend.cli.ranking import ProjectOption
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Champion, Model, Project, Round, TrainRequest
 from maskloop_learner.prompts.rules import default_prompts
 from maskloop_learner.settings import Settings, get_settings
 
-ENDED = ("promoted", "rejected", "failed", "cancelled")
+ENDED = ("promoted", "shadow", "rejected", "failed", "cancelled")
 START_PATIENCE = 120.0
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script.")]
 
@@ -28,15 +37,20 @@ def register(app: typer.Typer) -> None:
     """Add this module's commands."""
     app.command()(train)
     group = typer.Typer()
-    group.callback(invoke_without_command=True)(models)
-    weights.register(group)
+    for module in (model_list, model_show, model_care, archives, weights, checkpoints, shadow):
+        module.register(group)
+    model_serving.register(app, group)
     app.add_typer(group, name="models")
-    app.command()(rollback)
 
 
 def train(
     project: ProjectOption = None,
     wait: Annotated[bool, typer.Option(help="Show the progress until the training has ended.")] = True,
+    cancel: Annotated[bool, typer.Option("--cancel", help="End the training that is queued or runs.")] = False,
+    preview: Annotated[
+        bool,
+        typer.Option("--preview", help="Only show which labels, which split, why now and how long; change nothing."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train on all labels so far, now. `maskloop up` must run: its training worker does the work."""
@@ -46,72 +60,23 @@ def train(
 
     pool, settings = open_pool(), get_settings()
     chosen = pick_project(pool, project)
+    if cancel:
+        report_cancel(pool, settings, chosen, as_json=as_json)
+        return
+    if preview:
+        show_preview(pool, chosen, settings, as_json=as_json)
+        return
     request_id = request_training(pool, chosen.id, cause="cli")
     wake(connect(settings), chosen.ls_id)
     if not wait:
         print_json({"request": request_id}) if as_json else print(f"Training is requested (request {request_id}).")
         return
-    ended = _follow(pool, _round_of(pool, request_id))
+    with goes_on_without_us():
+        ended = _follow(pool, _round_of(pool, request_id))
     figures = {"round": ended.id, "state": ended.state, "reason": ended.reason, "model": ended.model_id}
     print_json(figures) if as_json else print(f"Round {ended.id} is {ended.state}: {ended.reason}")
     if ended.state in ("failed", "cancelled"):
         raise typer.Exit(1)
-
-
-def models(ctx: typer.Context, project: ProjectOption = None, as_json: JsonOption = False) -> None:
-    """List the trained models with their validation Dice; the champion is marked. Subcommands bring weights in."""
-    if ctx.invoked_subcommand is not None:
-        return
-    pool = open_pool()
-    chosen = pick_project(pool, project)
-    with pool.read() as session:
-        champion = session.get(Champion, chosen.id)
-        statement = select(Model, Round).outerjoin(Round, Round.model_id == Model.id)
-        rows = session.execute(statement.where(Model.project_id == chosen.id).order_by(Model.id)).all()
-    items: list[dict[str, Any]] = [
-        {
-            "model": model.id,
-            "champion": champion is not None and champion.model_id == model.id,
-            "version": champion.version_id if champion is not None and champion.model_id == model.id else None,
-            "round": ended.id if ended else None,
-            "state": ended.state if ended else None,
-            "reason": ended.reason if ended else None,
-            "dice": {label: side["challenger"] for label, side in model.metrics.get("validation", {}).items()},
-            "temperature": model.metrics.get("temperature"),
-            "calibration": model.metrics.get("calibration", {}),
-            "ranking": model.metrics.get("sampling"),
-            "weights": model.weights_digest,
-            "created_at": model.created_at.isoformat(),
-        }
-        for model, ended in rows
-    ]
-    if as_json:
-        print_json(items)
-        return
-    table = Table(title=f"{chosen.title}: {len(items)} models")
-    for name in ("model", "round", "outcome", "validation Dice", "ECE", "ranks by", "made", ""):
-        table.add_column(name)
-    for item in items:
-        dice = ", ".join(f"{label} {value:.3f}" for label, value in item["dice"].items())
-        ece = ", ".join(f"{report['ece']:.3f}" for report in item["calibration"].values())
-        way = item["ranking"] or {}
-        ranks = f"{way['method']}/{way['samples']}" if way else ""
-        mark = "champion" if item["champion"] else ""
-        table.add_row(
-            str(item["model"]), str(item["round"]), item["state"], dice, ece, ranks, item["created_at"][:16], mark
-        )
-    Console().print(table)
-
-
-def rollback(project: ProjectOption = None) -> None:
-    """Serve the previous champion again, until new labels bring a better one."""
-    from maskloop_learner.train.registry import roll_back
-
-    pool, settings = open_pool(), get_settings()
-    chosen = pick_project(pool, project)
-    with pool.write() as session:
-        version = roll_back(session, session.get_one(Project, chosen.id), settings, by="rollback command")
-    print(f"{version} is served again as soon as `maskloop up` has told Label Studio (seconds).")
 
 
 def evaluate_folder(

@@ -8,7 +8,9 @@ from rich.console import Console
 
 from maskloop_backend.cli.context import open_pool, print_json
 from maskloop_backend.cli.errors import CommandError
+from maskloop_backend.cli.groups import BlindOption, FieldOption, PatternOption, SourceOption
 from maskloop_backend.connecting import connect_project
+from maskloop_backend.grouping import Asked
 from maskloop_backend.labelstudio.findings import Finding, has_problem
 from maskloop_learner.settings import get_settings
 
@@ -31,13 +33,18 @@ def connect(
         list[str] | None,
         typer.Option(help='Text prompt of a label, as "Label=prompt"; may be repeated. Default: the label itself.'),
     ] = None,
+    group_field: FieldOption = None,
+    group_pattern: PatternOption = None,
+    source_field: SourceOption = None,
+    blind_share: BlindOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for a script.")] = False,
 ) -> None:
     """Connect a Label Studio project: checks and repairs all that is needed, and says what it did."""
     pool, settings = open_pool(), get_settings()
     prompts = dict(split_prompt(text) for text in prompt or [])
     token = token or os.environ.get("MASKLOOP_TOKEN")
-    connection = connect_project(pool, settings, url=url, token=token, ls_id=project, prompts=prompts)
+    asked = Asked(field=group_field, pattern=group_pattern, source=source_field, blind_share=blind_share)
+    connection = connect_project(pool, settings, url=url, token=token, ls_id=project, prompts=prompts, grouping=asked)
     if as_json:
         print_json([finding.as_json() for finding in connection.findings])
     else:

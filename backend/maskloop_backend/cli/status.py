@@ -61,9 +61,8 @@ def describe(found: Readiness) -> list[str]:
     """A project's state in a few lines."""
     origin = f", imported from {found.checkpoint}" if found.checkpoint and found.served == found.version else ""
     served = f"{found.served}{origin}" if found.served else "no masks, tasks in random order"
-    training = found.training or (
-        "when somebody asks for it" if found.labels_missing is None else f"after {found.labels_missing} more labels"
-    )
+    waits = "when somebody asks for it" if found.labels_missing is None else f"after {found.labels_missing} more labels"
+    training = found.training or ("when no label has come for a moment" if found.labels_missing == 0 else waits)
     return [
         f"Project {found.project}: {found.title}",
         f"  served         {served}",

@@ -5,7 +5,7 @@ import logging
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
@@ -24,14 +24,18 @@ from maskloop_backend.sync.fairness import enqueue_fairly
 from maskloop_backend.sync.pull import Puller
 from maskloop_backend.sync.push import Pusher
 from maskloop_backend.sync.retention import drop_old_predictions
+from maskloop_backend.sync.returning import switch_back
+from maskloop_backend.sync.upkeep import Upkeep
 from maskloop_learner.pool.database import reason_of
 from maskloop_learner.pool.events import record
+from maskloop_learner.pool.merging import MergeError
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project, utcnow
 from maskloop_learner.pool.sole import SYNC, Turn, TurnLost
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.prompts.template import TemplateError
 from maskloop_learner.settings import Settings
+from maskloop_learner.train.fallback import look_after
 from maskloop_queue import janitor
 from maskloop_queue.connection import connect
 from maskloop_queue.processes import Beat
@@ -51,6 +55,10 @@ STAND_BY = 2.0
 """Seconds between two questions whether it is this process's turn."""
 DATABASE_PATIENCE = 120.0
 """Seconds a process waits at its start for a database server that is not up yet."""
+CHAMPION_EVERY = 5.0
+"""Seconds between two looks whether the champion's weights are there."""
+VERIFY_EVERY = 600.0
+"""Seconds between two readings of their bytes. A worker that loads them reads them anyway."""
 
 
 class AlreadyRunning(RuntimeError):
@@ -71,9 +79,11 @@ def run_sync(settings: Settings) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop)
         try:
-            pool = Pool.open(settings, patience=DATABASE_PATIENCE, waiting=beat.touch)
-            pool.store.sweep()
-            with Turn(pool.engine, SYNC) as turn:
+            with (
+                closing(Pool.open(settings, patience=DATABASE_PATIENCE, waiting=beat.touch)) as pool,
+                Turn(pool.engine, SYNC) as turn,
+            ):
+                pool.store.sweep()
                 while True:
                     _await(turn, beat)
                     try:
@@ -112,7 +122,10 @@ class Sync:
         self._look_at: dict[int, float] = {}
         self._looked_at: dict[int, float] = {}
         self._retention_at: dict[int, float] = {}
+        self._champion_at: dict[int, float] = {}
+        self._verify_at: dict[int, float] = {}
         self._clean_at = 0.0
+        self.upkeep = Upkeep(pool=pool, settings=settings, conn=self.conn, beat=self.beat.touch)
 
     def run(self) -> None:
         """Look, work, wait; for ever. Raises TurnLost when another process may be at work instead."""
@@ -126,13 +139,14 @@ class Sync:
             for project in projects:
                 busy |= self.step(project, woken=project.ls_id in woken)
             self._clean_queue()
+            self.upkeep.step()
             woken = self._wait(BUSY_PAUSE if busy else min(5.0, self.settings.sync_interval))
 
     def _projects(self) -> Sequence[Project]:
         try:
             with self.pool.read() as session:
                 return session.scalars(select(Project).order_by(Project.id)).all()
-        except OperationalError as error:
+        except DBAPIError as error:
             log.error("the pool is busy or broken: %s", reason_of(error))
             return []
 
@@ -143,22 +157,30 @@ class Sync:
             # A flood of webhooks makes for one look a second, not for one each.
             soonest = self._looked_at.get(project.id, 0.0) + LOOK_PAUSE
             self._look_at[project.id] = min(self._look_at.get(project.id, 0.0), soonest)
+        self._look_after_champion(project)
         try:
             look = time.monotonic() >= self._look_at.get(project.id, 0.0)
             busy = self._exchange(project, look=look) or (woken and not look)
         except (LabelStudioError, TokenError, TemplateError, StoreError) as error:
             self._look_at[project.id] = time.monotonic() + min(RETRY_AFTER, self.settings.sync_interval)
             self._note_error(project, str(error))
+        except OSError as error:
+            # A disk that is full: nothing is lost, all of it is looked at again.
+            self._look_at[project.id] = time.monotonic() + self.settings.sync_interval
+            self._note_error(project, f"the store or the home folder cannot be used: {error}")
         except DBAPIError as error:
             # Not only of an outage: one project's odd data must not stop the others.
             log.error("project %d: the pool is busy or broken: %s", project.ls_id, reason_of(error))
         try:
             # Learning goes on when Label Studio is away, and serving when Redis is.
-            busy |= enqueue_fairly(self.pool, self.conn, project.id) > 0
-            busy |= work.enqueue_rounds(self.pool, self.conn, project.id, self.settings)
+            missing = enqueue_fairly(self.pool, self.conn, project.id)
+            # What is never served is drawn when nothing else is left to draw.
+            busy |= (missing or work.enqueue_shadow(self.pool, self.conn, project.id, self.settings)) > 0
+            if not self.upkeep.trainings_wait:
+                busy |= work.enqueue_rounds(self.pool, self.conn, project.id, self.settings)
         except (redis.RedisError, ValkeyError) as error:
             log.warning("project %d: nothing can be enqueued: %s", project.ls_id, error)
-        except (TemplateError, StoreError) as error:
+        except (TemplateError, StoreError, MergeError, OSError) as error:
             log.error("project %d: no training can be opened: %s", project.ls_id, error)
         except DBAPIError as error:
             # Not only of an outage: one project's odd data must not stop the others.
@@ -178,7 +200,11 @@ class Sync:
         if look:
             project = self._follow_config(project, client, puller)
         work.follow_prompts(self.pool, project.id)
+        work.follow_grouping(self.pool, project.id)
         version = work.follow_settings(self.pool, project.id, self.settings)
+        if version is not None:
+            # First of all: somebody waits for a rollback.
+            switch_back(self.pool, pusher, project.id, version)
         if look:
             self._looked_at[project.id] = time.monotonic()
             last = project.checked_at
@@ -228,16 +254,35 @@ class Sync:
         if message == project.sync_error:
             return
         log.warning("project %d: %s", project.ls_id, message)
-        with self.pool.write() as session:
-            session.get_one(Project, project.id).sync_error = message
-            record(session, "sync.failed", project_id=project.id, data={"reason": message})
+        try:
+            with self.pool.write() as session:
+                session.get_one(Project, project.id).sync_error = message
+                record(session, "sync.failed", project_id=project.id, data={"reason": message})
+        except DBAPIError as error:
+            log.error("project %d: the pool is busy or broken: %s", project.ls_id, reason_of(error))
+
+    def _look_after_champion(self, project: Project) -> None:
+        now = time.monotonic()
+        if now < self._champion_at.get(project.id, 0.0):
+            return
+        self._champion_at[project.id] = now + CHAMPION_EVERY
+        thorough = now >= self._verify_at.get(project.id, 0.0)
+        try:
+            look_after(self.pool, project.id, self.settings, thorough=thorough)
+        except (StoreError, OSError) as error:
+            log.warning("project %d: the champion's weights cannot be looked at: %s", project.ls_id, error)
+        except DBAPIError as error:
+            log.error("project %d: the pool is busy or broken: %s", project.ls_id, reason_of(error))
+        else:
+            if thorough:
+                self._verify_at[project.id] = now + VERIFY_EVERY
 
     def _clean_queue(self) -> None:
         if time.monotonic() < self._clean_at:
             return
         self._clean_at = time.monotonic() + CLEAN_EVERY
         try:
-            janitor.clean(self.conn)
+            janitor.clean(self.conn, lease=self.settings.worker_lease)
         except (redis.RedisError, ValkeyError) as error:
             log.warning("the queue cannot be cleaned: %s", error)
 

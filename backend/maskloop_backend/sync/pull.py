@@ -12,6 +12,7 @@ from maskloop_backend.intake import HeadersFor, IntakeError, Wanted, take_in
 from maskloop_backend.labelstudio.client import LabelStudio, TaskRow
 from maskloop_backend.sync.annotations import current_labels, drop_annotations, is_stale, take_annotation
 from maskloop_learner.pool.events import record
+from maskloop_learner.pool.groups import choose_blind, set_group
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.prompting import parts_of, set_prompts
 from maskloop_learner.pool.pushes import mark_stale
@@ -144,13 +145,19 @@ class Puller:
             row = session.get_one(Project, project.id)
             mine = Task.project_id == project.id, Task.ls_id.in_([head.id for head in heads])
             known = {(task.ls_id, task.part): task for task in session.scalars(select(Task).where(*mine))}
+            regrouped: set[int] = set()
             for head in heads:
                 pulled.tasks += not any((head.id, key) in known for key in keys)
                 for key in keys:
-                    self._take_part(session, row, head, key, known.get((head.id, key)))
+                    if self._take_part(session, row, head, key, known.get((head.id, key))):
+                        regrouped.add(head.id)
+            if regrouped:
+                choose_blind(session, row, regrouped)
 
     @staticmethod
-    def _take_part(session: Session, project: Project, head: TaskRow, key: str, task: Task | None) -> None:
+    def _take_part(session: Session, project: Project, head: TaskRow, key: str, task: Task | None) -> bool:
+        """Take in one image of a task; return whether it is new, or belongs to another group than before."""
+        new = task is None
         address = head.data.get(key)
         url = address if isinstance(address, str) else ""
         if task is None:
@@ -165,6 +172,7 @@ class Puller:
         # What was predicted with other prompts is not what the image is asked now.
         if set_prompts(session, project, task) and before is not None and task.id is not None:
             mark_stale(session, task, "prompts")
+        return set_group(project, task) or new
 
     def _drop_tasks(self, project: Project, seen: set[int]) -> int:
         with self.pool.write() as session:

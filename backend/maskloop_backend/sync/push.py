@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,15 +18,17 @@ from maskloop_backend.results import Predicted, encode_result
 from maskloop_backend.sync.retention import drop_empty_replies
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import answers, drawn, scores_of, servable
-from maskloop_learner.pool.schema import Label, Prediction, Project, Push, Score, Task, utcnow
-from maskloop_learner.pool.store import StoreError
+from maskloop_learner.pool.queries import answers, current_version, drawn, scores_of, servable
+from maskloop_learner.pool.schema import Label, Prediction, PredictionVersion, Project, Push, Score, Task, utcnow
+from maskloop_learner.pool.store import BlobError
 
 log = logging.getLogger(__name__)
 
 TASKS_AT_ONCE = 100
 BYTES_AT_ONCE = 8_000_000
 """Of JSON in one request: Label Studio holds a multiple of it in memory."""
+OURS = re.compile(r"maskloop-[0-9a-f]{12}")
+"""What `prediction_version` makes."""
 SECONDS_AT_ONCE = 10.0
 """Of pushing before labels are looked for again: a large pool takes many minutes."""
 
@@ -37,6 +40,8 @@ class Ready:
     ls_id: int
     parts: list[tuple[str, Prediction]]
     """Field of the task's data -> what was predicted of the image in it."""
+    blind: bool = False
+    """Its annotator is to see none of it."""
 
 
 class Pusher:
@@ -46,11 +51,18 @@ class Pusher:
         self.pool, self.client, self.beat = pool, client, beat
 
     def push(self, project_id: int, version: str) -> bool:
-        """Push what is scored and not in Label Studio yet, for a while; return whether all of it is there now."""
+        """Push what is scored and not in Label Studio yet, for a while; return whether all of it is there now.
+
+        Ends early when another version is to be served: a rollback waits for it.
+        """
         end = time.monotonic() + SECONDS_AT_ONCE
+        with self.pool.read() as session:
+            wanted = current_version(session, project_id)
         while ready := self._ready(project_id, version):
             with self.pool.read() as session:
                 project = session.get_one(Project, project_id)
+                if current_version(session, project_id) != wanted:
+                    return False
             before = self.adopt(project, version, [item.ls_id for item in ready])
             missing = [item for item in ready if item.ls_id not in before]
             for rows in self._chunks(project, missing):
@@ -98,11 +110,17 @@ class Pusher:
         return set(found)
 
     def recheck(self, project_id: int, version: str) -> None:
-        """Compare all of a version's predictions with Label Studio: deleted ones are pushed again, doubles go."""
+        """Compare all of a version's predictions with Label Studio: deleted ones are pushed again, doubles go.
+
+        Versions of ours that the pool does not know, as after the restore of a backup, are noted: they go like all
+        old ones.
+        """
         with self.pool.read() as session:
             project = session.get_one(Project, project_id)
             statement = select(Task.ls_id).join(Push, Push.task_id == Task.id)
             held = set(session.scalars(statement.where(Push.version_id == version, Push.gone_at.is_(None))))
+            noted = set(session.scalars(select(PredictionVersion.id)))
+            noted |= set(session.scalars(select(Push.version_id).distinct()))
         counts = self.client.prediction_counts(project.ls_id)
         drop_empty_replies(self.client, project.ls_id, counts)
         ids = [
@@ -113,6 +131,14 @@ class Pusher:
         for start in range(0, len(ids), TASKS_AT_ONCE):
             self.beat()
             self.adopt(project, version, ids[start : start + TASKS_AT_ONCE])
+        for strange in sorted({name for count in counts.values() for name in count.versions} - noted):
+            if not OURS.fullmatch(strange):
+                continue
+            ids = [task for task, count in sorted(counts.items()) if strange in count.versions]
+            log.info("project %d: %s, which %d tasks hold, is not known here", project.ls_id, strange, len(ids))
+            for start in range(0, len(ids), TASKS_AT_ONCE):
+                self.beat()
+                self.adopt(project, strange, ids[start : start + TASKS_AT_ONCE])
 
     def switch(self, project_id: int, version: str) -> bool:
         """Have Label Studio serve a version, if it holds a prediction of it; return whether it serves it now."""
@@ -196,13 +222,14 @@ class Pusher:
         with self.pool.read() as session:
             found = {ls_id: Ready(ls_id, []) for ls_id in session.scalars(statement)}
             parts = (
-                select(Task.ls_id, Task.part, Prediction)
+                select(Task.ls_id, Task.part, Task.blind, Prediction)
                 .join(Prediction, answers(Prediction, version))
                 .where(*servable(project_id), Task.ls_id.in_(list(found)))
                 .order_by(Task.id)
             )
-            for ls_id, part, prediction in session.execute(parts):
+            for ls_id, part, blind, prediction in session.execute(parts):
                 found[ls_id].parts.append((part, prediction))
+                found[ls_id].blind |= blind
             return list(found.values())
 
     def _chunks(self, project: Project, ready: Sequence[Ready]) -> Iterator[list[dict[str, Any]]]:
@@ -214,8 +241,8 @@ class Pusher:
         for item in ready:
             images = [Predicted(part, prediction, scores.get(prediction.id, [])) for part, prediction in item.parts]
             try:
-                text = encode_result(images, interface=interface, store=self.pool.store)
-            except (StoreError, ValueError) as error:
+                text = encode_result(images, interface=interface, store=self.pool.store, blind=item.blind)
+            except (BlobError, ValueError) as error:
                 self._predict_again(project, item, error)
                 continue
             if rows and size + len(text) > BYTES_AT_ONCE:

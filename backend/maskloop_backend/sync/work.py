@@ -7,9 +7,19 @@ import redis
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from maskloop_learner.pool.groups import follow_groups, grouping_digest
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.prompting import follow_rules, rules_digest
-from maskloop_learner.pool.queries import answers, current_version, drawn, servable, unranked, unscored
+from maskloop_learner.pool.queries import (
+    Question,
+    answers,
+    current_version,
+    drawn,
+    predictions_for,
+    servable,
+    unranked,
+    unscored,
+)
 from maskloop_learner.pool.schema import (
     Champion,
     Model,
@@ -22,9 +32,12 @@ from maskloop_learner.pool.schema import (
 )
 from maskloop_learner.predict.version import prediction_version, ranks_apart
 from maskloop_learner.settings import Settings
-from maskloop_learner.train.registry import refresh_version, version_config
+from maskloop_learner.train.fallback import version_fault
+from maskloop_learner.train.registry import ensure_version, refresh_version, version_config
+from maskloop_learner.train.shadow import fresh_labels, shadow_of
 from maskloop_queue.queues import enqueue_rank, enqueue_round, enqueue_score, live_round_jobs
-from maskloop_queue.triggers import start_due_round
+from maskloop_queue.timing import has_come
+from maskloop_queue.triggers import LONGEST_PAUSE, start_due_round
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +76,23 @@ def follow_prompts(pool: Pool, project_id: int) -> None:
     log.info("project %d: %d images are asked another thing than before", project_id, changed)
 
 
+def follow_grouping(pool: Pool, project_id: int) -> None:
+    """Work out which group every task belongs to, and which are blind, when the rule or the share changed."""
+    with pool.read() as session:
+        project = session.get_one(Project, project_id)
+        if grouping_digest(project) == project.grouped_with:
+            return
+    changed = 0
+    last: int | None = 0
+    while last is not None:
+        with pool.write() as session:
+            project = session.get_one(Project, project_id)
+            more, last = follow_groups(session, project, after=last, limit=TASKS_AT_ONCE)
+            changed += more
+    if changed:
+        log.info("project %d: %d images belong to another group than before", project_id, changed)
+
+
 def enqueue_missing(pool: Pool, conn: redis.Redis, project_id: int, *, limit: int | None = None) -> int:
     """Enqueue predictions that the current version lacks; return how many images lack one (at most `limit`;
     None: JOBS_AHEAD).
@@ -73,7 +103,7 @@ def enqueue_missing(pool: Pool, conn: redis.Redis, project_id: int, *, limit: in
     limit = JOBS_AHEAD if limit is None else limit
     with pool.read() as session:
         version = current_version(session, project_id)
-        if version is None:
+        if version is None or version_fault(session, version) is not None:
             return 0
         missing = unscored(session, project_id, version, limit=limit)
         ahead = ranks_apart(session.get_one(PredictionVersion, version).config)
@@ -83,6 +113,30 @@ def enqueue_missing(pool: Pool, conn: redis.Redis, project_id: int, *, limit: in
             enqueue_rank(conn, version, *first)
         if undrawn is not None:
             enqueue_score(conn, version, *undrawn)
+    return len(missing)
+
+
+def enqueue_shadow(pool: Pool, conn: redis.Redis, project_id: int, settings: Settings) -> int:
+    """Enqueue what a model in shadow has not predicted yet of the images labelled since; return how many these are.
+
+    They are few, nobody waits for them, and they are never pushed to Label Studio.
+    """
+    with pool.read() as session:
+        shadow = shadow_of(session, project_id)
+        if shadow is None:
+            return 0
+        project, (model, since) = session.get_one(Project, project_id), shadow
+        version = prediction_version(version_config(project, model, settings))
+        tasks = [task for _, task in fresh_labels(session, project_id, since)]
+        questions = [Question(task.image_digest, task.prompt_digest) for task in tasks if task.image_digest]
+        there = predictions_for(session, version, questions)
+        missing = [question for question in questions if question not in there][:JOBS_AHEAD]
+        known = session.get(PredictionVersion, version) is not None
+    if missing and not known:
+        with pool.write() as session:
+            ensure_version(session, session.get_one(Project, project_id), session.get_one(Model, model.id), settings)
+    for question in missing:
+        enqueue_score(conn, version, *question)
     return len(missing)
 
 
@@ -119,7 +173,8 @@ def enqueue_rounds(pool: Pool, conn: redis.Redis, project_id: int, settings: Set
         statement = select(Round).where(Round.project_id == project_id, Round.state.in_(("queued", "running")))
         rounds = session.scalars(statement).all()
     for row in rounds:
-        due = row.retry_at is None or row.retry_at <= utcnow()
+        # A clock that was set back must not keep a round waiting for longer than it was to wait.
+        due = row.retry_at is None or has_come(row.retry_at, now=utcnow(), longest=LONGEST_PAUSE)
         if due and row.id not in alive and enqueue_round(conn, row.id, row.attempts + 1):
             log.info("project %d: round %d is enqueued (attempt %d)", project_id, row.id, row.attempts + 1)
     return bool(rounds)

@@ -13,6 +13,7 @@ from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import Question, current_version, find_project, predictions_for, scores_of
 from maskloop_learner.pool.schema import Prediction, Project, Score, Task, utcnow
 from maskloop_learner.pool.store import StoreError
+from maskloop_learner.train.fallback import version_fault
 
 CACHE_BYTES = 64 << 20
 SOME = 500
@@ -27,6 +28,8 @@ class Served:
     ls_url: str
     interface: Interface
     version: str | None
+    fault: str | None = None
+    """Why nothing new can be predicted with it."""
 
 
 class Answers:
@@ -46,7 +49,9 @@ class Answers:
             if project is None:
                 return None
             interface = Interface.from_json(project.control)
-            served = Served(project.id, project.ls_url, interface, current_version(session, project.id))
+            version = current_version(session, project.id)
+            fault = version_fault(session, version) if version is not None else None
+            served = Served(project.id, project.ls_url, interface, version, fault)
             before = project.served_version
             if served.version is not None:
                 self._find_images(session, project, interface, [item for item in asked if item.open])
@@ -66,6 +71,8 @@ class Answers:
         now = utcnow()
         for item in asked:
             item.views = [View(part) for part in interface.data_keys]
+            there = [rows[key].blind for part in interface.data_keys if (key := (item.ls_id, part)) in rows]
+            item.blind = any(there) if there else None
             for view in item.views:
                 task = rows.get((item.ls_id, view.part))
                 if task is not None and task.state == "ready" and task.image_digest:
@@ -79,11 +86,22 @@ class Answers:
         if served.version is None:
             return
         waiting = [item for item in asked if item.open and _complete(item)]
+        self._find_blind(served, [item for item in waiting if item.blind is None])
         for item in waiting:
             item.reply = self.cache.get(_key(served, item))
         waiting = [item for item in waiting if item.open]
         for start in range(0, len(waiting), SOME):
             self._read(served, served.version, waiting[start : start + SOME])
+
+    def _find_blind(self, served: Served, asked: list[Asked]) -> None:
+        """Of tasks that were taken in a moment ago."""
+        if not asked:
+            return
+        wanted = Task.project_id == served.project_id, Task.ls_id.in_([item.ls_id for item in asked]), Task.blind
+        with self.pool.read() as session:
+            blind = set(session.scalars(select(Task.ls_id).where(*wanted)))
+        for item in asked:
+            item.blind = item.ls_id in blind
 
     def _read(self, served: Served, version: str, waiting: list[Asked]) -> None:
         questions = {question for item in waiting for question in item.questions}
@@ -108,7 +126,7 @@ class Answers:
             return
         images = [Predicted(part, prediction, scores.get(prediction.id, [])) for part, prediction in rows]
         try:
-            reply = encode_result(images, interface=served.interface, store=self.pool.store)
+            reply = encode_result(images, interface=served.interface, store=self.pool.store, blind=bool(item.blind))
         except (StoreError, ValueError, OSError) as error:
             item.reason = f"its prediction cannot be encoded: {error}"
         else:
@@ -123,4 +141,4 @@ def _complete(item: Asked) -> bool:
 
 def _key(served: Served, item: Asked) -> tuple[object, ...]:
     asked: Sequence[object] = [(view.part, view.question) for view in item.views]
-    return (served.version, served.interface, *asked)
+    return (served.version, served.interface, bool(item.blind), *asked)

@@ -30,7 +30,9 @@ def create_app(pool: Pool, *, settings: Settings, credentials: Credentials, head
     """
     connection = connect(settings, patience=PATIENCE)
     predictor = Predictor(pool, connection, settings=settings, headers_for=headers_for)
-    services = Services(pool, predictor, Hints(pool, connection), Metrics(pool, connection), Threads(4, "web"))
+    services = Services(
+        pool, predictor, Hints(pool, connection), Metrics(pool, connection, settings), Threads(4, "web")
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -30,6 +30,8 @@ class Asked:
     ls_id: int = 0
     data: dict[str, Any] = field(default_factory=dict)
     views: list[View] = field(default_factory=list)
+    blind: bool | None = None
+    """Whether its annotator is to see no mask; None as long as the task is not in the pool."""
     reply: bytes | None = None
     reason: str | None = None
 

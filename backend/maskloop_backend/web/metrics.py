@@ -9,11 +9,11 @@ import redis
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import func, select
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from maskloop_backend.web.figures import pool_figures
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Champion, Label, Prediction, Project, Round, Task
+from maskloop_learner.settings import Settings
 from maskloop_queue.queues import pending_jobs
 
 logger = logging.getLogger(__name__)
@@ -26,8 +26,8 @@ PATHS = {"/health", "/setup", "/predict", "/webhook", "/versions", "/metrics"}
 class Installation(Collector):
     """What the pool and the queue hold, at most `KEEP` seconds old."""
 
-    def __init__(self, pool: Pool, connection: redis.Redis) -> None:
-        self.pool, self.connection = pool, connection
+    def __init__(self, pool: Pool, connection: redis.Redis, settings: Settings) -> None:
+        self.pool, self.connection, self.settings = pool, connection, settings
         self._lock = threading.Lock()
         self._kept: list[Metric] = []
         self._until = 0.0
@@ -35,37 +35,12 @@ class Installation(Collector):
     def collect(self) -> Iterable[Metric]:
         with self._lock:
             if time.monotonic() >= self._until:
-                self._kept = [*self._pool(), *self._queue()]
+                self._kept = [*pool_figures(self.pool, self.settings), *self._queue()]
                 self._until = time.monotonic() + KEEP
             return self._kept
 
     def describe(self) -> Iterable[Metric]:
         return []  # or registering would already look
-
-    def _pool(self) -> list[Metric]:
-        tasks = GaugeMetricFamily("maskloop_tasks", "Tasks by state.", labels=["project", "state"])
-        labels = GaugeMetricFamily("maskloop_labels", "Current labels that can be learnt from.", labels=["project"])
-        rounds = GaugeMetricFamily("maskloop_rounds", "Training rounds by state.", labels=["project", "state"])
-        predictions = GaugeMetricFamily(
-            "maskloop_predictions", "Predictions of the current version.", labels=["project", "version"]
-        )
-        with self.pool.read() as session:
-            names = {row.id: str(row.ls_id) for row in session.execute(select(Project.id, Project.ls_id))}
-            by_state = select(Task.project_id, Task.state, func.count()).where(Task.deleted_at.is_(None))
-            for project, state, count in session.execute(by_state.group_by(Task.project_id, Task.state)):
-                tasks.add_metric([names[project], state], count)
-            usable = select(Task.project_id, func.count()).join(Label, Label.task_id == Task.id)
-            usable = usable.where(Label.current, ~Label.deleted, ~Label.cancelled, Label.error.is_(None))
-            for project, count in session.execute(usable.group_by(Task.project_id)):
-                labels.add_metric([names[project]], count)
-            by_outcome = select(Round.project_id, Round.state, func.count())
-            for project, state, count in session.execute(by_outcome.group_by(Round.project_id, Round.state)):
-                rounds.add_metric([names[project], state], count)
-            served = select(Champion.project_id, Champion.version_id, func.count(Prediction.id))
-            served = served.outerjoin(Prediction, Prediction.version_id == Champion.version_id)
-            for project, version, count in session.execute(served.group_by(Champion.project_id, Champion.version_id)):
-                predictions.add_metric([names[project], version], count)
-        return [tasks, labels, rounds, predictions]
 
     def _queue(self) -> list[Metric]:
         up = GaugeMetricFamily("maskloop_queue_up", "1 when Redis answers.")
@@ -88,10 +63,10 @@ class Installation(Collector):
 class Metrics:
     """The registry of one web process."""
 
-    def __init__(self, pool: Pool, connection: redis.Redis) -> None:
+    def __init__(self, pool: Pool, connection: redis.Redis, settings: Settings) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.registry.register(Installation(pool, connection))
+        self.registry.register(Installation(pool, connection, settings))
         self.requests = Counter(
             "maskloop_requests", "Requests answered.", ["endpoint", "status"], registry=self.registry
         )

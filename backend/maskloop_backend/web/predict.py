@@ -70,7 +70,12 @@ class Predictor:
             if context is not None:
                 for item in (item for item in asked if item.open):
                     await self._reading.run(lambda item=item: note_typed(self.pool, served, item, context))  # type: ignore[misc]
-            await self._wait(served, served.version, [item for item in asked if item.open], end)
+            if served.fault is not None:
+                # What is predicted is answered all the same; nobody waits for what no worker can predict.
+                await self._reading.run(lambda: self.answers.collect(served, asked))
+                give_up(asked, f"the model cannot be loaded: {served.fault}; see `maskloop doctor`")
+            else:
+                await self._wait(served, served.version, [item for item in asked if item.open], end)
         log_reasons(project_ls_id, asked)
         empty = empty_result(UNTRAINED if untrained else UNANSWERED)
         return b'{"results":[' + b",".join(item.reply or empty for item in asked) + b"]}"

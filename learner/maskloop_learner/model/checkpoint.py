@@ -15,15 +15,11 @@ from torch import Tensor
 from maskloop_learner.model.backbones import BackboneSpec, Preprocessing, find_backbone
 from maskloop_learner.model.bases import Bases
 from maskloop_learner.model.faults import list_faults, say_faults
+from maskloop_learner.model.header import ENTRY, FORMAT, CheckpointError, read_meta
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 from maskloop_learner.model.shared import Shelf
 
-FORMAT = "maskloop-medclipseg/1"
-ENTRY = "maskloop"
-
-
-class CheckpointError(ValueError):
-    """A weights file that cannot be used; the message names what is wrong in it."""
+__all__ = ["CheckpointError", "load_weights", "read_meta", "save_weights"]
 
 
 def save_weights(model: MedCLIPSeg, *, meta: Mapping[str, object]) -> bytes:
@@ -43,22 +39,6 @@ def save_weights(model: MedCLIPSeg, *, meta: Mapping[str, object]) -> bytes:
     return data
 
 
-def read_meta(data: bytes) -> dict[str, object]:
-    """A weights file's metadata, without its tensors. Raises CheckpointError when it is no such file."""
-    length = int.from_bytes(data[:8], "little")
-    try:
-        meta: dict[str, object] = json.loads(json.loads(data[8 : 8 + length])["__metadata__"][ENTRY])
-        found = meta["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"weights of {len(data)} bytes are not a Maskloop safetensors file ({error!r}); "
-            "the file is cut short or of another program: fetch or train it again"
-        ) from error
-    if found != FORMAT:
-        raise CheckpointError(f"weights must be of format {FORMAT!r}, got {found!r}; train the model again")
-    return meta
-
-
 def stored_parameters(model: MedCLIPSeg) -> dict[str, torch.nn.Parameter]:
     """What a weights file holds: all that learns, and all of a model whose towers may learn."""
     whole = model.spec.trains == "all"
@@ -74,6 +54,14 @@ def load_weights(
     only adapters and head are its own. Raises CheckpointError listing the missing, unknown, mis-shaped and
     non-finite tensors, and BackboneError when the towers are not there.
     """
+    model = restore_model(data, bases=bases, shelf=shelf).to(device).eval().requires_grad_(False)
+    if shelf is not None:
+        shelf.share_rows(model)
+    return model
+
+
+def restore_model(data: bytes, *, bases: Bases | None = None, shelf: Shelf | None = None) -> MedCLIPSeg:
+    """The model as it can be trained further, on the CPU or the shelf's device. Raises as `load_weights` does."""
     meta = read_meta(data)
     try:
         spec = find_backbone(str(meta["backbone"]))
@@ -90,9 +78,6 @@ def load_weights(
     model.preprocessing = cast(Preprocessing, meta.get("preprocessing", spec.preprocessing))
     fill_parameters(stored_parameters(model), tensors, what=f"backbone {spec.name!r}")
     model.forget_towers()
-    model = model.to(device).eval().requires_grad_(False)
-    if shelf is not None:
-        shelf.share_rows(model)
     return model
 
 

@@ -75,6 +75,8 @@ class MedCLIPSeg(nn.Module):
         self.vocabulary = over.vocabulary if over else vocabulary
         self.checkpointing = False
         """Compute activations again in the backward pass instead of keeping them: less memory, more time."""
+        self.on_stage: Callable[[], None] | None = None
+        """Called before each stage of a pass, forward and backward, in training; it may raise to end the pass."""
         self._tokenizer: Tokenizer | None = None
         self._dtype = torch.float32
         self._towers: tuple[ImageTower, TextTower] | None = None
@@ -192,6 +194,7 @@ class MedCLIPSeg(nn.Module):
         ids = prefix.ids.expand(n, -1)
 
         def stage(i: int, vision: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+            self.watch(vision)
             if i in self.spec.fusion:
                 k = self.spec.fusion.index(i)
                 meeting = self.adapter(k).meet(vision, text) if k else prefix.meeting
@@ -225,6 +228,14 @@ class MedCLIPSeg(nn.Module):
             return self.sample(self.prefix(vision, self.read(rows), rows), noise)
         text = self.read(ids).repeat(len(images), 1, 1)
         return self.sample(self.prefix(vision, text, ids.repeat(len(images), 1)), noise)
+
+    def watch(self, tokens: Tensor) -> None:
+        """Call `on_stage` now and when the backward pass comes by here."""
+        if (call := self.on_stage) is None:
+            return
+        call()
+        if tokens.requires_grad:
+            tokens.register_hook(lambda grad: call())  # type: ignore[no-untyped-call]
 
     def noise_shapes(self) -> list[tuple[tuple[int, int], tuple[int, int]]]:
         """Per adapter the shapes, without the batch, of the two noises in the order they are drawn."""

@@ -4,6 +4,7 @@ from typing import Literal
 
 from maskloop_learner.model.backbones import BackboneSpec
 from maskloop_learner.model.bases import Bases
+from maskloop_learner.model.checkpoint import CheckpointError, restore_model
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 from maskloop_learner.model.shipped import read_manifest, read_weights, start_from
 
@@ -12,8 +13,19 @@ Start = Literal["pretrained", "random"]
 weights drawn from the seed alone, for tests and comparisons."""
 
 
-def build_start(spec: BackboneSpec, *, seed: int, start: Start, bases: Bases | None = None) -> MedCLIPSeg:
-    """The model before its first step. Raises BackboneError when the towers' weights are not in `bases`."""
+def build_start(
+    spec: BackboneSpec, *, seed: int, start: Start, bases: Bases | None = None, initial: bytes | None = None
+) -> MedCLIPSeg:
+    """The model before its first step. `initial`, the weights of an earlier model, go before `start`.
+
+    Raises BackboneError when the towers' weights are not in `bases`, and CheckpointError when `initial` is of another
+    backbone, damaged, or has values that are not finite.
+    """
+    if initial is not None:
+        model = restore_model(initial, bases=bases)
+        if model.spec.name != spec.name:
+            raise CheckpointError(f"the model to start from has backbone {model.spec.name!r}, not {spec.name!r}")
+        return model
     if start == "random":
         return MedCLIPSeg(spec, seed=seed)
     if spec.source is None:

@@ -5,17 +5,20 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from alembic.util import CommandError
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, column, create_engine, event, insert, make_url, select, table
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from maskloop_learner.pool.postgres import DriverMissing, create_postgres_engine, is_postgres
+from maskloop_learner.pool.schema import Event
 
 NETWORK_FILE_SYSTEMS = {
     "nfs",
@@ -31,8 +34,9 @@ NETWORK_FILE_SYSTEMS = {
 }
 KEY_CHECK = "PRAGMA foreign_key_check"
 MIGRATIONS = Path(__file__).with_name("migrations")
-# NaN is no JSON: PostgreSQL refuses it, and on SQLite it would turn up where it is read.
+MIGRATED = "pool.migrated"
 WANTED = "must look like postgresql://user:password@host:5432/database or sqlite:////path/to/file.db"
+# NaN is no JSON: PostgreSQL refuses it, and on SQLite it would turn up where it is read.
 _dumps = partial(json.dumps, allow_nan=False)
 
 
@@ -119,22 +123,62 @@ def create_pool_engine(url: str) -> Engine:
 def migrate(engine: Engine, *, revision: str = "head") -> None:
     """Bring the database to `revision`; several processes, on several hosts, may call this at once.
 
-    Raises DatabaseError when the server cannot be reached, or was migrated by a newer release.
+    An upgrade is one transaction: one that was killed is made by the next call. Raises DatabaseDown when the server
+    cannot be reached, DatabaseError when a newer release has upgraded the pool.
     """
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config = _alembic_config()
     with _connect(engine) as connection, _unchecked_keys(connection), connection.begin():
+        before = _known_revision(connection, config)
         attributes: dict[str, Any] = config.attributes
         attributes["connection"] = connection
-        try:
-            command.upgrade(config, revision)
-        except CommandError as error:
-            raise DatabaseError(
-                f"the pool's database {engine.url.render_as_string()} was made by a newer release ({error}); "
-                "update Maskloop on this machine"
-            ) from error
+        command.upgrade(config, revision)
+        after = revision_of(connection)
+        if before is not None and before != after:
+            data = {"from": before, "to": after, "release": release()}
+            connection.execute(insert(Event).values(kind=MIGRATED, data=data))
         if engine.dialect.name == "sqlite" and (broken := connection.exec_driver_sql(KEY_CHECK).fetchall()):
             raise DatabaseError(f"the pool refers to rows that are not there: {broken[:5]}; restore a backup")
+
+
+def release() -> str:
+    """The release of Maskloop that runs; "unknown" where it runs without being installed."""
+    try:
+        return version("maskloop")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def revisions() -> list[str]:
+    """All revisions of the pool's schema that this release knows, the oldest first."""
+    scripts = ScriptDirectory.from_config(_alembic_config()).walk_revisions()
+    return [script.revision for script in scripts][::-1]
+
+
+def revision_of(connection: Connection) -> str | None:
+    """The revision of a pool's schema; None where there is none yet."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _alembic_config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    return config
+
+
+def _known_revision(connection: Connection, config: Config) -> str | None:
+    found = revision_of(connection)
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if found is None or found in known:
+        return found
+    # Of the events' table no release changes these columns.
+    events = table("events", column("id"), column("kind"), column("data"))
+    told = connection.scalar(select(events.c.data).where(events.c.kind == MIGRATED).order_by(events.c.id.desc()))
+    data = json.loads(told) if isinstance(told, str) else told or {}
+    newer = f"Maskloop {data['release']}" if data.get("to") == found else "a newer release of Maskloop"
+    raise DatabaseError(
+        f"the pool's schema is at revision {found!r}, which this release ({release()}) does not know: {newer} has "
+        "upgraded it; install that one on this machine, or restore a backup from before with `maskloop restore`"
+    )
 
 
 def _connect(engine: Engine) -> Connection:

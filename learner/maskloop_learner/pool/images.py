@@ -81,14 +81,22 @@ def open_image(data: bytes, *, name: str = "image") -> NDArray[np.uint8]:
     16-bit values keep their high byte, transparent pixels lie on white, CMYK is converted, as in a browser.
     Raises ImageError like probe_image, without a limit of size.
     """
-    image = decode_image(data, name=name)
+    return np.array(_as_shown(decode_image(data, name=name)))
+
+
+def as_grey(image: Image.Image) -> Image.Image:
+    """A decoded picture in 8-bit grey, converted like `open_image`'s."""
+    plain = image.mode in ("L", "RGB") and not image.has_transparency_data
+    return (image if plain else _as_shown(image)).convert("L")
+
+
+def _as_shown(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
-        grey = (np.asarray(image) >> 8).astype(np.uint8)
-        return np.repeat(grey[:, :, None], 3, axis=2)
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         shown = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown)
-    return np.array(image.convert("RGB"))
+    return image.convert("RGB")
 
 
 def decode_image(data: bytes, *, name: str, max_megapixels: float | None = None) -> Image.Image:

@@ -9,12 +9,15 @@ from typing import Self
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from maskloop_learner.pool.database import DatabaseDown, create_pool_engine, migrate
+from maskloop_learner.pool.database import DatabaseDown, DatabaseError, create_pool_engine, migrate
 from maskloop_learner.pool.postgres import reading
 from maskloop_learner.pool.store import Store
 from maskloop_learner.settings import Settings, get_settings
 
 log = logging.getLogger(__name__)
+
+UNFINISHED = "restore-unfinished.json"
+"""In the home folder while a backup is restored into it."""
 
 
 class Pool:
@@ -33,12 +36,17 @@ class Pool:
         patience: float = 0.0,
         waiting: Callable[[], None] = lambda: None,
     ) -> Self:
-        """Open the pool of `settings`, creating or migrating its database.
+        """Open the pool of `settings`, creating or migrating its database. DatabaseError when it cannot be used.
 
         A database server that does not answer is asked for `patience` seconds, with a call of `waiting` every second;
         then DatabaseDown is raised.
         """
         settings = settings or get_settings()
+        if (settings.home / UNFINISHED).exists():
+            raise DatabaseError(
+                f"a restore into {settings.home} was interrupted, or goes on; wait for its end, or repeat "
+                "`maskloop restore`"
+            )
         engine = create_pool_engine(settings.resolved_database_url)
         end = time.monotonic() + patience
         while True:

@@ -7,9 +7,9 @@ from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.schema import Push, Task, utcnow
 
-Why = Literal["image", "part", "prompts", "typed"]
+Why = Literal["image", "part", "prompts", "typed", "blind"]
 """The task shows another image, or one more that could not be read before; its images are asked another thing, after an
-edit of its data or by an annotator, who has it open."""
+edit of its data or by an annotator, who has it open; its masks are to be shown no more, or again."""
 
 
 def mark_stale(session: Session, task: Task, why: Why) -> None:

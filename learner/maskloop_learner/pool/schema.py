@@ -93,7 +93,8 @@ class Project(Base):
     """Digest of the rules by which the tasks' prompts were last worked out."""
     grouping: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What keeps images together (a patient, a case, a video): {"field": name in the task's data} or
-    {"pattern": regular expression on the image's name, its first group counts}; empty: each image is a group."""
+    {"pattern": regular expression on the image's name, its first group counts}; without either each image is a group.
+    "source": the field that says where an image comes from (a site, a scanner)."""
     grouped_with: Mapped[str] = mapped_column(String(16), default="")
     """Digest of the grouping by which the tasks' group keys were last worked out."""
     blind_share: Mapped[float] = mapped_column(default=0.0)
@@ -126,7 +127,9 @@ class Image(Base):
     size: Mapped[int]
     """Bytes."""
     phash: Mapped[str | None] = mapped_column(String(16))
-    """Perceptual hash, 64 bits in hex; None where it was not worked out yet."""
+    """Perceptual hash, 64 bits in hex, see `looks.Look`; "" for a blank image, None where it was not worked out yet."""
+    thumbnail: Mapped[str | None] = mapped_column(String(512), deferred=True)
+    """The same for the eye: 16 x 16 grey values in hex; None and "" as above."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 
@@ -158,7 +161,8 @@ class Task(Base):
     group_key: Mapped[str] = mapped_column(String(200), default="")
     """What the image belongs to, by `Project.grouping`; "": a group of its own."""
     blind: Mapped[bool] = mapped_column(default=False)
-    """Its annotator is shown no prediction, so that the label can be trusted to be a person's own."""
+    """Its annotator is shown no prediction, so that the label can be trusted to be a person's own. The same for all
+    images of a task; decided when it is taken in, and never again once it is labelled."""
     state: Mapped[str] = mapped_column(String(10), default="new")
     error: Mapped[str | None]
     attempts: Mapped[int] = mapped_column(default=0)
@@ -224,6 +228,8 @@ class Model(Base):
     """Blob of kind `manifests`: where the model comes from, word for word; None for models of earlier releases."""
     pruned_at: Mapped[datetime | None]
     """When its weights were removed from the store; its row and figures stay."""
+    fault: Mapped[str | None]
+    """Why it cannot serve (its weights are lost or were altered); None while nothing is known to be wrong."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 

@@ -2,27 +2,23 @@
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from datetime import timedelta
+from typing import Any, Literal
 
-from maskloop_learner.pool.blobs import Folder, StoreDown, StoreError, open_blobs
+from maskloop_learner.pool.blobs import BlobError, StoreDown, StoreError
+from maskloop_learner.pool.filesystem import open_blobs
 
-__all__ = ["Blob", "Kind", "Store", "StoreDown", "StoreError"]
+__all__ = ["BlobError", "Kind", "Store", "StoreDown", "StoreError"]
 
 Kind = Literal["images", "masks", "weights", "manifests"]
-
-
-class Blob(NamedTuple):
-    """One blob as a listing shows it."""
-
-    digest: str
-    size: int
-    """Bytes."""
-    modified: datetime
+_DIGITS = "0123456789abcdef"
 
 
 class Store:
-    """Blobs by the sha256 of their bytes. Writing one twice is harmless; a blob is seen whole or not at all."""
+    """Blobs by the sha256 of their bytes. Writing one twice is harmless; a blob is seen whole or not at all.
+
+    All methods raise StoreDown when a store on another machine does not answer, and OSError when a disk fails.
+    """
 
     def __init__(self, url: str, options: Mapping[str, Any] | None = None) -> None:
         """`options`: keywords for the URL's library, see MASKLOOP_STORE_OPTIONS."""
@@ -32,44 +28,70 @@ class Store:
     def put(self, kind: Kind, data: bytes) -> str:
         """Keep `data`; return its digest. A blob that is there but was altered is mended.
 
-        Raises StoreDown when the store does not answer, OSError when a disk is full.
+        One that is there and whole counts as new from now on, so that no clean-up takes it for a left-over.
         """
         digest = hashlib.sha256(data).hexdigest()
-        path = _path(kind, digest)
-        if isinstance(self._blobs, Folder) and self._blobs.exists(path) and self._blobs.read(path) == data:
-            return digest
-        self._blobs.write(path, data)
+        self._blobs.keep(_path(kind, digest), data)
         return digest
 
     def get(self, kind: Kind, digest: str) -> bytes:
-        """The bytes of a blob. Raises StoreError when it is missing or was altered."""
+        """The bytes of a blob. Raises BlobError when it is missing or was altered."""
         path = _path(kind, digest)
         try:
             data = self._blobs.read(path)
         except FileNotFoundError as error:
-            raise StoreError(f"{kind} blob {digest} is missing from the store {self.url}") from error
+            raise BlobError(f"{kind} blob {digest} is missing from the store {self.url}") from error
         if hashlib.sha256(data).hexdigest() != digest:
-            raise StoreError(f"{kind} blob {digest} in the store {self.url} was altered: its bytes have another digest")
+            raise BlobError(f"{kind} blob {digest} in the store {self.url} was altered: its bytes have another digest")
         return data
 
     def exists(self, kind: Kind, digest: str) -> bool:
         """Whether the blob is there (its bytes are not checked)."""
         return self._blobs.exists(_path(kind, digest))
 
-    def list_blobs(self, kind: Kind) -> Iterator[Blob]:
-        """All blobs of a kind, in no order."""
-        for entry in self._blobs.list(kind):
-            digest = entry.path.rpartition("/")[2]
-            if _is_digest(digest):
-                yield Blob(digest, entry.size, entry.modified)
+    def delete(self, kind: Kind, digest: str) -> bool:
+        """Remove a blob for good; return whether it was there. The caller knows that nothing refers to it."""
+        return self._blobs.delete(_path(kind, digest))
 
-    def remove(self, kind: Kind, digest: str) -> None:
-        """Delete a blob; harmless when it is gone."""
-        self._blobs.delete(_path(kind, digest))
+    def list_blobs(self, kind: Kind, prefix: str = "") -> Iterator[str]:
+        """Digests of the blobs of a kind that are there, those that begin with `prefix`; in no order."""
+        for folder in _folders(kind, prefix):
+            for entry in self._blobs.list(folder):
+                digest = entry.path.rpartition("/")[2]
+                if _is_digest(digest) and digest.startswith(prefix):
+                    yield digest
+
+    def size(self, kind: Kind, digest: str) -> int:
+        """Bytes of a blob. Raises BlobError when it is missing."""
+        try:
+            return self._blobs.look(_path(kind, digest)).size
+        except FileNotFoundError as error:
+            raise BlobError(f"{kind} blob {digest} is missing from the store {self.url}") from error
+
+    def is_older(self, kind: Kind, digest: str, age: timedelta) -> bool:
+        """Whether the blob is there and was put longer ago than `age`."""
+        try:
+            return self._blobs.look(_path(kind, digest)).age >= age
+        except FileNotFoundError:
+            return False
+
+    def discard(self, kind: Kind, digest: str, *, grace: timedelta) -> bool:
+        """Remove a blob that nothing refers to, unless it was put within `grace`; return whether it is gone.
+
+        A blob that is put in the same moment stays, in local folders whatever the order of events.
+        """
+        return self._blobs.discard(_path(kind, digest), grace)
 
     def sweep(self) -> int:
         """Delete what killed writers left behind (local folders only); return how many files."""
         return self._blobs.sweep()
+
+
+def _folders(kind: Kind, prefix: str) -> list[str]:
+    """The folders that hold the blobs of a kind whose digests begin with `prefix`. Buckets list whole ones only."""
+    if not prefix:
+        return [kind]
+    return [f"{kind}/{shard}" for shard in ([prefix[:2]] if len(prefix) > 1 else [f"{prefix}{x}" for x in _DIGITS])]
 
 
 def _path(kind: Kind, digest: str) -> str:
@@ -79,4 +101,4 @@ def _path(kind: Kind, digest: str) -> str:
 
 
 def _is_digest(text: str) -> bool:
-    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+    return len(text) == 64 and all(c in _DIGITS for c in text)

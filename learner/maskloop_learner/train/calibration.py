@@ -22,6 +22,7 @@ from maskloop_learner.predict.aggregate import band_radius, dilate
 from maskloop_learner.predict.ranks import error_auroc, excess_aurc, risk_coverage, spearman
 
 __all__ = [
+    "Band",
     "CalibrationError",
     "CalibrationReport",
     "band_mask",
@@ -30,9 +31,11 @@ __all__ = [
     "excess_aurc",
     "expected_calibration_error",
     "fit_temperature",
+    "report_bands",
     "report_calibration",
     "risk_coverage",
     "spearman",
+    "take_band",
 ]
 
 Map = NDArray[np.floating]
@@ -149,6 +152,23 @@ class CalibrationReport:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Band:
+    """One image's pixels around the truth, all that its calibration needs: [N] each."""
+
+    probability: Map
+    uncertainty: Map
+    truth: Mask
+
+
+def take_band(
+    probability: Map, uncertainty: Map, truth: Mask, *, radius: int | None = None, limit: int | None = 10_000
+) -> Band:
+    """The band of maps [H, W], all of one shape; radius and limit: see `band_pixels`."""
+    pixels = band_pixels(truth, radius=radius, limit=limit)
+    return Band(probability.ravel()[pixels], uncertainty.ravel()[pixels], truth.ravel()[pixels])
+
+
 def report_calibration(
     *,
     probability: Sequence[Map],
@@ -169,17 +189,30 @@ def report_calibration(
     lengths = {len(x) for x in (probability, uncertainty, truth, image_uncertainty, dice)}
     if len(lengths) != 1 or not truth:
         raise ValueError(f"lists must hold one item per image and at least one, got lengths {sorted(lengths)}")
-    if any(not 0 <= d <= 1 for d in dice):
-        raise ValueError(f"dice must be in 0..1, got {next(d for d in dice if not 0 <= d <= 1)!r}")
-    stated, unsure, right = [], [], []
+    bands = []
     for k, (p, u, t) in enumerate(zip(probability, uncertainty, truth, strict=True)):
         if not p.shape == u.shape == t.shape:
             raise ValueError(f"maps of image {k} must have one shape, got {p.shape!r}, {u.shape!r}, {t.shape!r}")
-        pixels = band_pixels(t, radius=radius, limit=limit)
-        stated.append(p.ravel()[pixels])
-        unsure.append(u.ravel()[pixels])
-        right.append(t.ravel()[pixels])
-    p, u, t = np.concatenate(stated), np.concatenate(unsure), np.concatenate(right)
+        bands.append(take_band(p, u, t, radius=radius, limit=limit))
+    return report_bands(
+        bands, image_uncertainty=image_uncertainty, dice=dice, temperature=temperature, threshold=threshold
+    )
+
+
+def report_bands(
+    bands: Sequence[Band],
+    *,
+    image_uncertainty: Sequence[float],
+    dice: Sequence[float],
+    temperature: float = 1.0,
+    threshold: float = 0.5,
+) -> CalibrationReport:
+    """The same of images of which only the bands are left."""
+    if any(not 0 <= d <= 1 for d in dice):
+        raise ValueError(f"dice must be in 0..1, got {next(d for d in dice if not 0 <= d <= 1)!r}")
+    p = np.concatenate([band.probability for band in bands])
+    u = np.concatenate([band.uncertainty for band in bands])
+    t = np.concatenate([band.truth for band in bands])
     risk = [1 - d for d in dice]
     return CalibrationReport(
         temperature=temperature,
@@ -188,6 +221,6 @@ def report_calibration(
         aurc=risk_coverage(image_uncertainty, risk),
         excess_aurc=excess_aurc(image_uncertainty, risk),
         spearman=spearman(image_uncertainty, risk),
-        images=len(truth),
+        images=len(bands),
         pixels=int(t.size),
     )

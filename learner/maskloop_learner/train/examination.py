@@ -1,7 +1,6 @@
 """What a freshly trained model is asked before it serves: temperature, calibration, and how few samples rank well."""
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,17 +10,18 @@ from numpy.typing import NDArray
 
 from maskloop_learner.model.preprocess import shrink_mask
 from maskloop_learner.predict.agreement import SamplingChoice, choose_sampling
-from maskloop_learner.predict.predictor import LabelPrediction, Predictor
+from maskloop_learner.predict.predictor import Predictor
 from maskloop_learner.predict.sampling import FIDELITIES, Sampling
-from maskloop_learner.train.calibration import (
-    CalibrationError,
-    CalibrationReport,
-    band_pixels,
-    fit_temperature,
-    report_calibration,
+from maskloop_learner.train.answers import (
+    Tick,
+    collect_answers,
+    digest_of,
+    digest_pixels,
+    report_answers,
+    truth_of,
 )
+from maskloop_learner.train.calibration import CalibrationError, CalibrationReport, band_pixels, fit_temperature
 from maskloop_learner.train.examples import Example
-from maskloop_learner.train.metrics import dice
 from maskloop_learner.train.prompts import validation_prompts
 
 TEMPERATURE_SAMPLES = 8
@@ -29,9 +29,6 @@ TEMPERATURE_PIXELS = 4096
 """Of each mask, evenly spread over the band around it."""
 CANDIDATES = (FIDELITIES["rank"], Sampling("antithetic", 2), *(Sampling("monte-carlo", s) for s in (4, 8, 16)))
 """Ways to rank, cheapest first."""
-
-Tick = Callable[[str, int, int], None]
-"""Called with what is being done, how many images of it are done, and of how many; may raise to stop."""
 
 
 @dataclass(frozen=True)
@@ -95,44 +92,10 @@ def report_labels(
     tick: Tick,
 ) -> dict[str, CalibrationReport]:
     """Per label how far probabilities and uncertainties can be trusted on the examples that know it; a label that none
-    knows is left out. Prompts as in `measure`.
-
-    `how` are `Predictor.predict`'s samples, threshold and areas.
+    knows is left out. As `collect_answers`.
     """
-    found: dict[str, list[LabelPrediction]] = {label: [] for label in prompts}
-    for done, example in enumerate(examples):
-        tick("calibration", done, len(examples))
-        predictions = predictor.predict(
-            example.image,
-            prompts=validation_prompts(example, prompts),
-            temperature=temperature,
-            version="evaluation",
-            image_digest=digest_of(example),
-            keep_maps=True,
-            **how,
-        )
-        for label, prediction in predictions.items():
-            found[label].append(prediction)
-    knowing = {label: [example for example in examples if example.knows(label)] for label in prompts}
-    return {label: report_label(found[label], knowing[label], label, temperature) for label in prompts if found[label]}
-
-
-def report_label(
-    predictions: Sequence[LabelPrediction], examples: Sequence[Example], label: str, temperature: float
-) -> CalibrationReport:
-    """The report of one label's predictions, which must have kept their maps."""
-    truths = [truth_of(example, label) for example in examples]
-    maps = [p.maps for p in predictions if p.maps is not None]
-    if len(maps) != len(truths):
-        raise ValueError(f"{len(truths)} predictions with maps are needed, got {len(maps)}")
-    return report_calibration(
-        probability=[m.probability for m in maps],
-        uncertainty=[m.predictive_entropy for m in maps],
-        truth=truths,
-        image_uncertainty=[p.predictive_entropy for p in predictions],
-        dice=[dice(p.mask, truth) for p, truth in zip(predictions, truths, strict=True)],
-        temperature=temperature,
-    )
+    answers = collect_answers(predictor, examples, prompts, temperature=temperature, how=how, tick=tick)
+    return report_answers(answers, temperature=temperature)
 
 
 def choose_ranking(
@@ -173,21 +136,6 @@ def choose_ranking(
     )
 
 
-def truth_of(example: Example, label: str) -> NDArray[np.bool_]:
-    """The label's mask, empty where it is absent."""
-    return example.masks.get(label, np.zeros(example.image.shape[:2], dtype=np.bool_))
-
-
 def shrink_truth(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
     """[H, W] -> [size, size]: cells that the mask covers by more than half."""
     return np.asarray(shrink_mask(mask, size).numpy() > 127)
-
-
-def digest_of(example: Example) -> str:
-    """A digest of the example's pixels."""
-    return digest_pixels(example.image)
-
-
-def digest_pixels(image: NDArray[np.uint8]) -> str:
-    """SHA-256 in hex of an image's pixels."""
-    return hashlib.sha256(image.tobytes()).hexdigest()

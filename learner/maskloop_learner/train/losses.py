@@ -47,9 +47,13 @@ def contrast_loss(patches: Tensor, text: Tensor, *, temperature: float, kind: Li
     Row i's mean patch should be as close to text j as text i is: equal prompts are no negatives. `raw` takes the
     text vectors as they are (published), `unit` L2-normalised.
     """
+    return mean_contrast(patches.mean(dim=1), text, temperature=temperature, kind=kind)
+
+
+def mean_contrast(mean_patch: Tensor, text: Tensor, *, temperature: float, kind: Literal["unit", "raw"]) -> Tensor:
+    """`contrast_loss` of patches whose mean is taken already. Both [B, D]."""
     if kind == "unit":
         text = F.normalize(text, dim=-1)
-    mean_patch = patches.mean(dim=1)
     logits = mean_patch @ text.T / temperature
     likeness = (text @ text.T).detach() / temperature
     target = F.normalize(likeness, dim=-1).softmax(dim=-1)

@@ -4,7 +4,7 @@ Serving does not know all that a label's prompt may tell, so training leaves som
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +16,9 @@ from maskloop_learner.train.examples import Example, ExampleSet, TrainingError
 
 NEGATIVE_SHARE = 0.25
 """How often a label that is known to be absent is asked for by its negative form, where it has one."""
+
+TEXTS_AT_ONCE = 64
+"""Between two looks whether the training is to end."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,11 @@ def read_prompts(
     *,
     dropout: float = 0.0,
     negatives: Mapping[str, str] | None = None,
+    tick: Callable[[], None] = lambda: None,
 ) -> PromptTable:
-    """The table of a training. Raises TrainingError when a label has no prompt or two have the same.
+    """The table of a training; `tick` is called now and then and may raise.
+
+    Raises TrainingError when a label has no prompt or two have the same.
 
     An example's own prompt that would ask for two labels alike is left for the labels' prompts; so is each form that
     says less.
@@ -83,8 +89,10 @@ def read_prompts(
     extra += [text for each in less for forms in each.values() for text in forms]
     denials = {label: text for label, text in (negatives or {}).items() if label in labels}
     wanted = [text for text in dict.fromkeys([*extra, *denials.values()]) if text not in texts]
-    if wanted:
-        texts.update(zip(wanted, model.tokens(wanted), strict=True))
+    for at in range(0, len(wanted), TEXTS_AT_ONCE):
+        tick()
+        some = wanted[at : at + TEXTS_AT_ONCE]
+        texts.update(zip(some, model.tokens(some), strict=True))
     place = {text: row for row, text in enumerate(texts)}
     tokens = torch.stack(list(texts.values()))
     key = [row.tobytes() for row in tokens.cpu().numpy()]
@@ -96,6 +104,18 @@ def read_prompts(
     negative = [place[denials[label]] if label in denials else None for label in labels]
     plain = not any(data.prompts) and not denials and not any(forms for each in lesser for forms in each)
     return PromptTable(tokens, torch.tensor(own), lesser, negative, dropout, plain)
+
+
+def all_texts(
+    data: ExampleSet, prompts: Mapping[str, str], negatives: Mapping[str, str] | None = None
+) -> Iterator[str]:
+    """Every text that a training may ask by."""
+    yield from prompts.values()
+    yield from (negatives or {}).values()
+    for own, lesser in zip(data.prompts, data.lesser, strict=True):
+        yield from own.values()
+        for forms in lesser.values():
+            yield from forms
 
 
 def keep_apart(rows: list[int], key: Sequence[bytes]) -> list[int]:

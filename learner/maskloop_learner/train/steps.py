@@ -1,32 +1,28 @@
-"""One optimizer step: examples and their chance in, gradients out."""
+"""One optimizer step: examples and their chance in, changed weights out."""
 
-import hashlib
+import logging
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
 
-from maskloop_learner.model.backbones import BackboneSpec
 from maskloop_learner.model.medclipseg import MedCLIPSeg
-from maskloop_learner.model.preprocess import normalise
-from maskloop_learner.train.augment import Augmentation, augment
+from maskloop_learner.train.batches import Batch, StepConfig, draw_batch
 from maskloop_learner.train.examples import ExampleSet, TrainingError
-from maskloop_learner.train.losses import CONTRAST_WEIGHT, DiceKind, contrast_loss, segmentation_loss
+from maskloop_learner.train.gradients import find_culprits, find_gradient
+from maskloop_learner.train.team import ALONE, OutOfMemory, Team, is_out_of_memory
 
-LABELS_PER_STEP = 4
-"""With more labels than this each step takes some at random, so that its cost has a bound."""
+log = logging.getLogger(__name__)
+
 LARGEST_GRADIENT = 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class StepConfig:
-    """What a step does beside the model's own settings."""
+@dataclass
+class Room:
+    """How a step is divided so that it fits into the memory; found once, then kept for the training."""
 
-    augmentation: Augmentation
-    dice: DiceKind = "image"
-    dtype: torch.dtype = torch.float32
-    """bfloat16: matrix products under autocast; losses and weights stay float32."""
+    parts: int = 1
 
 
 def take_step(
@@ -38,104 +34,91 @@ def take_step(
     tokens: Tensor,
     how: StepConfig,
     generator: Generator,
+    *,
+    room: Room | None = None,
+    team: Team = ALONE,
 ) -> float:
     """One optimizer step on the chosen examples; the loss before it, 0 where these know of no label.
 
     `tokens` are the labels' prompts [L, context], or each chosen example's own [B, L, context]. What is not known of
-    an example does not count. Raises TrainingError naming the examples whose loss is not finite.
+    an example does not count. Raises TrainingError naming the examples whose loss is not finite, and one that says
+    what to do when a single image does not fit into the memory. The weights are then as they were.
     """
-    labels = tokens.shape[-2]
-    asked = torch.arange(labels)
-    if labels > LABELS_PER_STEP:
-        asked = torch.randperm(labels, generator=generator)
-    asked = asked[data.known[chosen].any(dim=0)[asked]][:LABELS_PER_STEP]
-    known = data.known[chosen][:, asked]
-    if not known.any():
+    batch = draw_batch(model, data, chosen, tokens, how, generator)
+    if batch is None:
         # Nothing to learn from, and a step on a gradient of zeros would still move the weights.
         return 0.0
-    telling = known.any(dim=1)
-    if not telling.all():
-        chosen = [k for k, tells in zip(chosen, telling.tolist(), strict=True) if tells]
-        tokens = tokens[telling.to(tokens.device)] if tokens.ndim == 3 else tokens
-        known = known[telling]
-    images, masks = augment(
-        data.images[chosen].float() / 255, data.masks[chosen][:, asked].float() / 255, how.augmentation, generator
-    )
-    ids = tokens[..., asked.to(tokens.device), :]
-    each, contrast = compute_losses(model, images, masks, ids, known, how, generator)
-    loss = each.mean() + CONTRAST_WEIGHT * contrast
-    optimizer.zero_grad(set_to_none=True)
-    torch.autograd.backward(loss)
+    loss = fit_into(room or Room(), model, optimizer, learning, batch, how, team)
     norm = torch.nn.utils.clip_grad_norm_(learning, LARGEST_GRADIENT)
-    if not math.isfinite(loss.item()) or not math.isfinite(norm.item()):
-        rows = known.flatten().nonzero().flatten()
-        bad = {int(rows[i]) // len(asked) for i in (~each.isfinite()).nonzero().flatten()}
-        names = sorted({data.names[chosen[i]] for i in (bad or range(len(chosen)))})
-        raise TrainingError(
-            f"the loss or its gradient is not finite ({loss.item()}, {norm.item()}) on {', '.join(names)}; "
-            "look at these images and masks, then train again"
-        )
-    optimizer.step()
-    return loss.item()
+    if not math.isfinite(loss) or not math.isfinite(norm.item()):
+        optimizer.zero_grad(set_to_none=True)
+        raise TrainingError(blame(model, learning, batch, how, team, data, loss, norm.item()))
+    try:
+        optimizer.step()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TrainingError(f"out of memory in the optimizer, which needs twice the weights' size: {error}") from None
+    return loss
 
 
-def compute_losses(
+def fit_into(
+    room: Room,
     model: MedCLIPSeg,
-    images: Tensor,
-    masks: Tensor,
-    ids: Tensor,
-    known: Tensor,
+    optimizer: torch.optim.Optimizer,
+    learning: list[torch.nn.Parameter],
+    batch: Batch,
     how: StepConfig,
-    generator: Generator,
-) -> tuple[Tensor, Tensor]:
-    """Segmentation loss per known (image, label) row, image by image, and the contrast of these rows.
-
-    `images` [B, 3, S, S] and `masks` [B, L, S, S] in 0..1, `ids` as `MedCLIPSeg.forward` takes them, `known` [B, L]
-    bool with at least one row.
-    """
-    rows, device = masks.shape[0] * masks.shape[1], ids.device
-    noise = [
-        (torch.randn((rows, *text), generator=generator), torch.randn((rows, *vision), generator=generator))
-        for text, vision in model.noise_shapes()
-    ]
-    inputs = normalise(images, model.preprocessing).to(device)
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=how.dtype == torch.bfloat16):
-        output = model(inputs, ids, [(text.to(device), vision.to(device)) for text, vision in noise])
-    logits, patches, text = output.logits, output.patches, output.text
-    target = masks.flatten(0, 1).to(device)
-    if not known.all():
-        kept = known.flatten().to(device)
-        logits, patches, text, target = logits[kept], patches[kept], text[kept], target[kept]
-    each = segmentation_loss(logits.float(), target, dice=how.dice)
-    contrast = contrast_loss(
-        patches.float(),
-        text.float(),
-        temperature=model.spec.temperature,
-        kind=model.spec.contrast_text,
-    )
-    return each, contrast
-
-
-def learning_rate(spec: BackboneSpec, step: int, steps: int) -> float:
-    """Linear warm-up, then half a cosine from the first to the last rate."""
-    high, low = spec.learning_rates
-    warm = max(1, round(spec.warmup * steps))
-    if step < warm:
-        return high * (step + 1) / warm
-    return low + (high - low) * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))) / 2
+    team: Team,
+) -> float:
+    """The batch's gradient, in halves, quarters and so on as the memory asks for; at last with less kept per image."""
+    while True:
+        optimizer.zero_grad(set_to_none=True)
+        try:
+            return find_gradient(model, learning, batch, how, parts=room.parts, team=team)
+        except OutOfMemory as error:
+            said = str(error)
+        # All that the failed attempt held is free only now, after the handler.
+        optimizer.zero_grad(set_to_none=True)
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()
+        largest = math.ceil(len(batch.chosen) / team.size)
+        if room.parts < largest:
+            room.parts *= 2
+            now = math.ceil(largest / room.parts)
+            log.warning("out of memory (%s): from now on %d images at a time, for the same result", said, now)
+        elif not model.checkpointing:
+            model.checkpointing = True
+            log.warning("out of memory (%s) with one image: from now on activations are computed twice", said)
+        else:
+            raise TrainingError(
+                f"out of memory with a single image and its {batch.masks.shape[1]} labels ({said}); free memory on the "
+                "device, train on another (MASKLOOP_DEVICE), in bf16 (MASKLOOP_PRECISION) or with a smaller backbone "
+                "(MASKLOOP_BACKBONE)"
+            )
 
 
-def pick(count: int, *, step: int, batch: int, seed: int) -> list[int]:
-    """The examples of a step: successive pieces of an endless row of shuffles of 0..count-1."""
-    chosen: list[int] = []
-    for place in range(step * batch, (step + 1) * batch):
-        epoch, at = divmod(place, count)
-        if not chosen or at == 0:
-            order = torch.randperm(count, generator=torch.Generator().manual_seed(step_seed(seed, ~epoch)))
-        chosen.append(int(order[at]))
-    return chosen
-
-
-def step_seed(seed: int, step: int) -> int:
-    """63 bits for one step of one training."""
-    return int.from_bytes(hashlib.sha256(f"{seed} {step}".encode()).digest()[:8], "big") >> 1
+def blame(
+    model: MedCLIPSeg,
+    learning: list[torch.nn.Parameter],
+    batch: Batch,
+    how: StepConfig,
+    team: Team,
+    data: ExampleSet,
+    loss: float,
+    norm: float,
+) -> str:
+    """What a loss or gradient that is not finite comes from, and what to do."""
+    what = f"the loss or its gradient is not finite ({loss}, {norm})"
+    bad = find_culprits(model, learning, batch, how, team=team)
+    for parameter in learning:
+        parameter.grad = None
+    names = ", ".join(sorted({data.names[batch.chosen[k]] for k in (bad or range(len(batch.chosen)))}))
+    if not all(bool(p.isfinite().all()) for p in learning):
+        return f"{what} because the weights are not: they were damaged; train again from the base weights"
+    if bad and len(bad) == len(batch.chosen) > 1:
+        return (
+            f"{what} on all images of the step: {names}; the weights have run away, or all these images are damaged: "
+            "look at them, then train again"
+        )
+    return f"{what} on {names}; look at these images and masks, then train again"

@@ -17,10 +17,12 @@ def upgrade() -> None:
         batch.add_column(sa.Column("grouped_with", sa.String(16), nullable=False, server_default=""))
         batch.add_column(sa.Column("blind_share", sa.Double(), nullable=False, server_default="0"))
     op.add_column("images", sa.Column("phash", sa.String(16), nullable=True))
+    op.add_column("images", sa.Column("thumbnail", sa.String(512), nullable=True))
     op.add_column("tasks", sa.Column("group_key", sa.String(200), nullable=False, server_default=""))
     op.add_column("tasks", sa.Column("blind", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("models", sa.Column("manifest_digest", sa.String(64), nullable=True))
     op.add_column("models", sa.Column("pruned_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("models", sa.Column("fault", sa.String(), nullable=True))
     with op.batch_alter_table("champions") as batch:
         batch.add_column(sa.Column("challenger_id", sa.Integer(), nullable=True))
         batch.add_column(sa.Column("challenger_since", sa.DateTime(timezone=True), nullable=True))
@@ -51,9 +53,9 @@ def downgrade() -> None:
         batch.drop_column("challenger_id")
     for table, names in {
         "rounds": ("held_until", "holder", "decision"),
-        "models": ("pruned_at", "manifest_digest"),
+        "models": ("fault", "pruned_at", "manifest_digest"),
         "tasks": ("blind", "group_key"),
-        "images": ("phash",),
+        "images": ("thumbnail", "phash"),
         "projects": ("blind_share", "grouped_with", "grouping"),
     }.items():
         with op.batch_alter_table(table) as batch:
