@@ -77,7 +77,10 @@ def test_the_preview_is_the_snapshot_that_is_frozen(pool: Pool, project: int, se
     assert found["new"] == {"train": 0, "validation": 0, "annotations": 0, "gone": 0}
 
 
-def test_labels_and_split_are_counted(pool: Pool, project: int, command: Command) -> None:
+def test_labels_and_split_are_counted(
+    pool: Pool, project: int, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MASKLOOP_TRIGGER_QUIET", "3600")
     code, out, _ = command("train", "--preview", "--json")
     found = json.loads(out)
     assert code == 0
@@ -91,7 +94,7 @@ def test_labels_and_split_are_counted(pool: Pool, project: int, command: Command
     }
     assert found["new"] == {"train": 9, "validation": 3, "annotations": 12, "gone": 0}
     assert found["due"] is None
-    assert found["why"].startswith("12 new labels are enough, and the training starts when none has come for 60 s")
+    assert found["why"].startswith("12 new labels are enough, and the training starts when none has come for 3600 s")
     assert any("'Cyst' is on no image that validates" in warning for warning in found["warnings"])
     code, out, _ = command("train", "--preview")
     for line in ("train: 9 images of 3 groups (9 new).", "How long: unknown: no training has run here"):

@@ -223,6 +223,7 @@ train(**how)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits the address space")
 def test_a_process_whose_memory_is_limited_goes_on_in_parts(tmp_path: Path) -> None:
     """A real limit on a real allocator."""
@@ -344,6 +345,7 @@ def test_a_training_ends_at_the_next_stage_and_goes_on_to_the_same_weights(tmp_p
     assert len(where) > 1
 
 
+@pytest.mark.slow
 def test_a_long_step_ends_within_it(tmp_path: Path) -> None:
     """A step of many images: told to end in its forward or backward pass, it does not wait for its end."""
     big: dict[str, Any] = {"batch": 60, "steps": 1}

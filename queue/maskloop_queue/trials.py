@@ -33,7 +33,7 @@ def load_examples(pool: Pool, manifest: Manifest, split: str) -> "list[Example]"
         Example(
             image=open_image(pool.store.get("images", item["image"])),
             masks={label: decode_mask(pool.store.get("masks", digest)) for label, digest in item["masks"].items()},
-            name=item["name"],
+            name=f"task {item['ls_task']} ({item['name']})",
             **prompts_of(item, manifest, split),
         )
         for item in manifest["items"]

@@ -29,7 +29,7 @@ LOOKS = 20
 """How often a training of full length would look at them."""
 FIRST = 0.5
 """Share of the steps before the first look. At the highest learning rates the loss rises before it falls: on 42 images
-of BUSI, patience 3 from the first step on ended after 45 of 300 steps with the start's weights, at half the Dice."""
+of BUSI, patience 3 from the first step on ended after 45 of 300 steps with the start's weights: Dice 0.34, not 0.55."""
 
 
 def hold_out(data: ExampleSet) -> list[int]:
