@@ -21,7 +21,20 @@ from maskloop_learner.pool.schema import Base
 from maskloop_learner.settings import Settings
 
 PASSWORD = "a-password-that-no-message-shows"
-BOTH = {"test_pool", "test_sync", "test_pushes", "test_ranking", "test_rounds", "test_typed_prompts"}
+BOTH = {
+    "test_figures",
+    "test_garbage",
+    "test_groups",
+    "test_pool",
+    "test_pushes",
+    "test_ranking",
+    "test_registry",
+    "test_rounds",
+    "test_shadow",
+    "test_sync",
+    "test_triggers",
+    "test_typed_prompts",
+}
 """Test modules whose pool is SQLite among the quick tests and PostgreSQL among the slow ones."""
 _START_SECONDS = 30.0
 
