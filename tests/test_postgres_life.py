@@ -3,7 +3,7 @@
 import logging
 import signal
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +206,7 @@ def test_a_training_outlasts_an_outage(
     for number in range(1, 6):
         add_label(pool, add_task(pool, project, number))
     opened = open_round(pool, project, settings)
-    ends = []
+    ends: list[datetime] = []
 
     def report(progress: dict[str, Any]) -> None:
         if progress["step"] == 3:
@@ -214,7 +214,9 @@ def test_a_training_outlasts_an_outage(
         elif progress["step"] == 5:
             postgres.start()
         elif progress["step"] in (2, 6):
-            ends.append(look(pool, opened).held_until)
+            held_until = look(pool, opened).held_until
+            assert held_until is not None
+            ends.append(held_until)
 
     with caplog.at_level(logging.WARNING, "maskloop_queue.reporter"):
         rounds.run(pool, opened, settings, report, lambda: False)

@@ -7,16 +7,28 @@ import time
 from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
 import pytest
+from pool_fixture import add_model, add_project, add_task
 from rq import Queue
 from s3_fixture import ACCESS_KEY, REGION, SECRET_KEY, S3Server
+from sqlalchemy import func, select
+from web_fixture import add_prediction, add_version
 from worker_fixture import Workers
 
+from maskloop_backend.backup.restoring import restore
+from maskloop_backend.backup.saving import save
+from maskloop_backend.labelstudio.client import LabelStudio
+from maskloop_backend.sync.push import Pusher
 from maskloop_learner.pool import bucket as product
+from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.schema import Model, Prediction, Project, Task
 from maskloop_learner.pool.store import BlobError, Store, StoreDown
+from maskloop_learner.settings import Settings
+from maskloop_learner.train.fallback import look_after
 
 pytestmark = pytest.mark.slow
 KEYS = {"access_key_id": ACCESS_KEY, "secret_access_key": SECRET_KEY, "region": REGION}
@@ -62,16 +74,18 @@ class _Relay(BaseHTTPRequestHandler):
             return
         found = httpx.request(self.command, self.server.target + self.path, headers=dict(self.headers), content=body)
         kept = {name: value for name, value in found.headers.items() if name in ("etag", "last-modified", "x-amz-id-2")}
+        if self.command == "HEAD":
+            kept["Content-Length"] = found.headers.get("content-length", "0")
         self._answer(found.status_code, kept, found.content)
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
 
-    do_GET = do_PUT = do_POST = do_DELETE = _relay
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _relay
 
     def log_message(self, *_: object) -> None:
         """Quiet."""
@@ -177,6 +191,44 @@ def test_a_bucket_that_is_not_there_or_refuses_our_keys(s3: S3Server) -> None:
         Store("s3://nobody-made-this", {"endpoint": s3.url, **KEYS}).get("images", "0" * 64)
     with pytest.raises(StoreDown, match=r"fails to take images/.*error sending request"):
         Store("s3://pool", {"endpoint": "http://127.0.0.1:9", **KEYS}).put("images", b"abc")
+
+
+def test_a_bucket_that_is_away_has_lost_nothing(
+    failing: Failing, bucket: str, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No prediction is thrown away, no model is called broken, no backup leaves a blob out; later all goes on."""
+    monkeypatch.setitem(product.LIMITS, "retry_config", {"max_retries": 1, "retry_timeout": timedelta(seconds=5)})
+    settings.store_url = f"s3://{bucket}/maskloop"
+    settings.store_options = json.dumps({"endpoint": failing.url, **KEYS})
+    pool = Pool.open(settings)
+    project = add_project(pool)
+    task, model = add_task(pool, project, 1), add_model(pool, project)
+    add_version(pool, project, model, "v1")
+    with pool.read() as session:
+        row, image = session.get_one(Project, project), str(session.get_one(Task, task).image_digest)
+    add_prediction(pool, "v1", image)
+    pusher = Pusher(pool=pool, client=LabelStudio("http://127.0.0.1:9", "token"), beat=lambda: None)
+    ready = pusher._ready(project, "v1")
+    assert len(ready) == 1
+    failing.faults = 1000
+    with pytest.raises(StoreDown):
+        list(pusher._chunks(row, ready))
+    with pytest.raises(StoreDown):
+        look_after(pool, project, settings)
+    with pytest.raises(StoreDown):
+        save(settings, tmp_path / "backup")
+    failing.faults = 0
+    with pool.read() as session:
+        assert session.scalar(select(func.count(Prediction.id))) == 1
+        assert session.get_one(Model, model).fault is None
+    assert len(list(pusher._chunks(row, ready))) == 1
+    assert look_after(pool, project, settings)
+    assert save(settings, tmp_path / "backup").missing == []
+    there = {"store_url": f"s3://{bucket}/again", "store_options": settings.store_options}
+    restored = restore(tmp_path / "backup", Settings(home=tmp_path / "new", **there))
+    assert restored.manifest.blob_count == 3
+    again = Pool.open(Settings(home=tmp_path / "new", **there))
+    assert again.store.get("images", image) == pool.store.get("images", image)
 
 
 def test_a_forked_training_uses_the_bucket(workers: Workers, training: Queue, s3: S3Server, bucket: str) -> None:

@@ -1,6 +1,6 @@
 """Where a store's blobs lie: what a place of files must do, and how it fails."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, Protocol
 
@@ -55,6 +55,9 @@ class Blobs(Protocol):
 
     def list(self, folder: str) -> Iterator[Entry]:
         """All files below a folder, in no order. Raises StoreDown."""
+
+    def list_folders(self, folder: str) -> Sequence[str]:
+        """Names of the folders right below a folder, in no order. Raises StoreDown."""
 
     def sweep(self) -> int:
         """Delete what killed writers left behind; return how many files."""

@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -100,6 +100,12 @@ class Bucket:
             for chunk in self._obstore.list(self._store, prefix=folder):
                 for item in chunk:
                     yield Entry(item["path"], item["size"], item["last_modified"])
+
+    def list_folders(self, folder: str) -> Sequence[str]:
+        """See Blobs."""
+        with self._explained(f"to list {folder}"):
+            found = self._obstore.list_with_delimiter(self._store, prefix=folder)
+        return [path.rstrip("/").rpartition("/")[2] for path in found["common_prefixes"]]
 
     def sweep(self) -> int:
         """Nothing: an upload that was cut off is never seen; rules of the bucket clean up behind it."""

@@ -1,6 +1,6 @@
 """Blobs on any file system that fsspec opens, and the choice of the place by the store's URL."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -80,6 +80,15 @@ class FileSystem:
                     yield self.look(path.removeprefix(self._root).lstrip("/"))
                 except FileNotFoundError:
                     continue
+
+    def list_folders(self, folder: str) -> Sequence[str]:
+        """See Blobs."""
+        self._system.invalidate_cache()
+        try:
+            found = self._system.ls(f"{self._root}/{folder}", detail=False)
+        except FileNotFoundError:
+            return []
+        return [str(path).rstrip("/").rpartition("/")[2] for path in found]
 
     def sweep(self) -> int:
         """Nothing: whose files they are cannot be told."""

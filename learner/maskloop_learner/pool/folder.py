@@ -1,7 +1,7 @@
 """Blobs in a folder of this machine."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -86,6 +86,13 @@ class Folder:
                     yield self.look(os.path.relpath(os.path.join(directory, name), self.root))
                 except FileNotFoundError:
                     continue
+
+    def list_folders(self, folder: str) -> Sequence[str]:
+        """See Blobs."""
+        try:
+            return os.listdir(f"{self.root}/{folder}")
+        except FileNotFoundError:
+            return []
 
     def sweep(self) -> int:
         """See Blobs. A writer of another process may be at work: only files of dead processes go."""

@@ -55,7 +55,7 @@ class Store:
 
     def list_blobs(self, kind: Kind, prefix: str = "") -> Iterator[str]:
         """Digests of the blobs of a kind that are there, those that begin with `prefix`; in no order."""
-        for folder in _folders(kind, prefix):
+        for folder in self._folders(kind, prefix):
             for entry in self._blobs.list(folder):
                 digest = entry.path.rpartition("/")[2]
                 if _is_digest(digest) and digest.startswith(prefix):
@@ -86,12 +86,12 @@ class Store:
         """Delete what killed writers left behind (local folders only); return how many files."""
         return self._blobs.sweep()
 
-
-def _folders(kind: Kind, prefix: str) -> list[str]:
-    """The folders that hold the blobs of a kind whose digests begin with `prefix`. Buckets list whole ones only."""
-    if not prefix:
-        return [kind]
-    return [f"{kind}/{shard}" for shard in ([prefix[:2]] if len(prefix) > 1 else [f"{prefix}{x}" for x in _DIGITS])]
+    def _folders(self, kind: Kind, prefix: str) -> list[str]:
+        """The folders that hold the blobs whose digests begin with `prefix`: buckets list whole folders only."""
+        if not prefix:
+            return [kind]
+        shards = [prefix[:2]] if len(prefix) > 1 else self._blobs.list_folders(kind)
+        return [f"{kind}/{shard}" for shard in shards if shard.startswith(prefix[:2])]
 
 
 def _path(kind: Kind, digest: str) -> str:
