@@ -88,6 +88,7 @@ def test_bf16_is_chosen_only_where_the_hardware_has_it() -> None:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
+@pytest.mark.slow
 def test_freed_memory_is_kept_for_the_next_tensor() -> None:
     """A tensor of 64 MB made again and again costs no new pages once the memory is kept."""
     code = (

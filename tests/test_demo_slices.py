@@ -130,6 +130,7 @@ def test_prompts_name_no_place(demo: DemoSet) -> None:
     assert not words & {"left", "right", "upper", "lower", "centre", "center", "top", "bottom", "axial", "frontal"}
 
 
+@pytest.mark.slow
 def test_same_seed_same_bytes_and_a_complete_folder_is_left_alone(demo: DemoSet, tmp_path: Path) -> None:
     again = make_demo_slices(tmp_path / "again")
     assert checksum(again.root) == checksum(demo.root)
@@ -143,6 +144,7 @@ def test_same_seed_same_bytes_and_a_complete_folder_is_left_alone(demo: DemoSet,
     assert checksum(again.root) == before
 
 
+@pytest.mark.slow
 def test_another_seed_is_other_slices_and_never_overwrites(demo: DemoSet, tmp_path: Path) -> None:
     with pytest.raises(DemoError, match="seed 0, not of recipe 2, seed 1; delete that folder"):
         make_demo_slices(demo.root, seed=1)

@@ -67,6 +67,7 @@ def go(pool: Pool, project: int, model: int, settings: Settings, fence: int) -> 
         return promote(session, row, model, settings, fence=fence, by="a person", reason="to see")
 
 
+@pytest.mark.slow
 def test_of_two_processes_that_promote_at_once_one_wins(pool: Pool, project: int, settings: Settings) -> None:
     """Both have read the same fence; it grows by one, and the loser is told."""
     models = [register(pool, project, small_weights(n)) for n in range(3)]

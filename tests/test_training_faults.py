@@ -56,6 +56,7 @@ def killed_and_resumed(folder: Path, kind: str, steps: int, at: Sequence[int], c
     return said[-1]
 
 
+@pytest.mark.slow
 def test_kill_9_changes_no_bit(tmp_path: Path) -> None:
     """A real process, killed while it steps, looks at held-out images or writes its checkpoint (after every step)."""
     whole = run(tmp_path / "whole", "stopping")

@@ -237,6 +237,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.slow
 def test_processes_that_start_at_once_open_one_round(pool: Pool, settings: Settings, project: int) -> None:
     """Two at the same moment, ten times over."""
     label_at(pool, project, *after(0, 1))
