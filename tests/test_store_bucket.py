@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -224,7 +225,7 @@ def test_a_bucket_that_is_away_has_lost_nothing(
     assert len(list(pusher._chunks(row, ready))) == 1
     assert look_after(pool, project, settings)
     assert save(settings, tmp_path / "backup").missing == []
-    there = {"store_url": f"s3://{bucket}/again", "store_options": settings.store_options}
+    there: dict[str, Any] = {"store_url": f"s3://{bucket}/again", "store_options": settings.store_options}
     restored = restore(tmp_path / "backup", Settings(home=tmp_path / "new", **there))
     assert restored.manifest.blob_count == 3
     again = Pool.open(Settings(home=tmp_path / "new", **there))
