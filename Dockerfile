@@ -7,11 +7,13 @@ COPY pyproject.toml README.md constraints.txt ./
 COPY backend backend
 COPY queue queue
 COPY learner learner
-RUN pip install --no-cache-dir -c constraints.txt .
+RUN pip install --no-cache-dir -c constraints.txt '.[postgres,s3]'
 
 USER maskloop
 ENV MASKLOOP_HOME=/data
 VOLUME /data
 EXPOSE 9090
+# Of `up` and `web`; docker-compose.yml says what the other processes are asked.
+HEALTHCHECK --interval=30s --timeout=15s --start-period=90s CMD ["maskloop", "healthcheck", "web"]
 ENTRYPOINT ["maskloop"]
 CMD ["up"]

@@ -28,7 +28,7 @@ demo: ## Set up and start everything, with a demo project, and print the address
 test: setup ## Set up and run the quick tests
 	@$(PYTEST) $(PARALLEL) $(ARGS)
 
-test-slow: ## Set up and run the long tests: Label Studio, browser, training
+test-slow: ## Set up and run the long tests: Label Studio, browser, PostgreSQL, training
 	@$(SETUP) --label-studio $(LS_VENV) --tools
 	@$(PYTEST) -m "slow and demo" $(ARGS)
 	@$(PYTEST) -m "slow and not demo" $(PARALLEL) $(ARGS)

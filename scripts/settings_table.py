@@ -13,7 +13,8 @@ DESCRIBED = {
 HEAD = """# Settings
 
 Every setting is an environment variable. `maskloop` reads them at its start and names the variable when a value
-cannot be used. Changing what determines a mask (`SAMPLES`, `THRESHOLD`, `MIN_SPECK_AREA`, `MAX_HOLE_AREA`) gives
+cannot be used. `MASKLOOP_X_FILE` names a file that holds the value of `MASKLOOP_X`, as containers are given their
+secrets. Changing what determines a mask (`SAMPLES`, `THRESHOLD`, `MIN_SPECK_AREA`, `MAX_HOLE_AREA`) gives
 a new prediction version: all images are predicted anew and Label Studio is switched when they are there.
 
 | Variable | Default | What it does |

@@ -104,15 +104,17 @@ TOOLS = {
 def install_tools():
     """What the long tests need of the system: Debian's packages when root, else a clear line of what to do."""
     missing = [name for name, (_, files) in TOOLS.items() if not any(glob.glob(path) for path in files)]
-    if shutil.which("chromium") or shutil.which("google-chrome"):
-        missing = [name for name in missing if name != "chromium"]
+    elsewhere = {"chromium": ("chromium", "google-chrome"), "postgresql": ("postgres",)}
+    missing = [name for name in missing if not any(map(shutil.which, elsewhere.get(name, ())))]
     if not missing:
         return
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         for name in missing:
             print(f"No {name} found: {TOOLS[name][0]} will be skipped. Install it, e.g. apt-get install {name}.")
         return
-    quiet = {"stdout": subprocess.DEVNULL, "env": dict(os.environ, DEBIAN_FRONTEND="noninteractive")}
+    # The server that Debian's package would start is none of ours.
+    environment = dict(os.environ, DEBIAN_FRONTEND="noninteractive", RUNLEVEL="1")
+    quiet = {"stdout": subprocess.DEVNULL, "env": environment}
     subprocess.run(["apt-get", "update", "-qq"], check=False, **quiet)
     subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], check=True, **quiet)
 

@@ -15,6 +15,8 @@ Command = Callable[..., tuple[int, str, str]]
 def command(settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """`maskloop ...` on the test's home folder: exit code, stdout, stderr."""
     monkeypatch.setenv("MASKLOOP_HOME", str(settings.home))
+    if settings.database_url:
+        monkeypatch.setenv("MASKLOOP_DATABASE_URL", settings.database_url)
     get_settings.cache_clear()
 
     def call(*words: str) -> tuple[int, str, str]:

@@ -3,6 +3,7 @@
 import pytest
 
 pytest_plugins = [
+    "postgres_fixture",
     "pool_fixture",
     "command_fixture",
     "valkey_fixture",

@@ -19,9 +19,9 @@ TUMOR = Control("brush", "tag", "image", "image", ("Tumor",))
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    """Settings whose home is a fresh folder."""
-    return Settings(home=tmp_path / "home", trigger_quiet=0)
+def settings(tmp_path: Path, database_url: str | None) -> Settings:
+    """Settings whose home is a fresh folder, and whose pool lies in it or in a fresh PostgreSQL database."""
+    return Settings(home=tmp_path / "home", database_url=database_url, trigger_quiet=0)
 
 
 @pytest.fixture

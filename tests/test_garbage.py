@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as profile
 from hypothesis import strategies as st
 from pool_fixture import add_label, add_model, add_project, add_task
-from sqlalchemy import JSON, Enum, String, func, select
+from sqlalchemy import JSON, func, select
 
 from maskloop_learner.pool.garbage import SLICES, sweep_store
 from maskloop_learner.pool.holds import hold_store, is_held
@@ -37,6 +37,7 @@ from maskloop_learner.pool.schema import (
     Round,
     Score,
     Snapshot,
+    String,
     Task,
     utcnow,
 )
@@ -114,7 +115,7 @@ def test_every_column_with_digests_is_considered() -> None:
     for name, table in Base.metadata.tables.items():
         for column in table.columns:
             digest = "digest" in column.name or "mask" in column.name or "blob" in column.name
-            long = isinstance(column.type, String) and not isinstance(column.type, Enum) and column.type.length == 64
+            long = isinstance(column.type, String) and column.type.length == 64
             if digest or long:
                 found.add((name, column.name))
     assert found == known | others

@@ -304,8 +304,9 @@ def test_a_version_that_ranks_as_it_draws_has_no_rank_jobs(
     assert queued(shared_valkey) == [("score_image", image) for image in digests(pool)]
 
 
-def test_predictions_of_the_first_release_still_rank(settings: Settings, weights: bytes) -> None:
+def test_predictions_of_the_first_release_still_rank(empty_settings: Settings, weights: bytes) -> None:
     """A database without ranks is migrated; what it has predicted keeps its place, beside new ranks."""
+    settings = empty_settings
     engine = create_pool_engine(settings.resolved_database_url)
     migrate(engine, revision="0001")
     version = "maskloop-0123456789ab"
@@ -345,10 +346,11 @@ def test_predictions_of_the_first_release_still_rank(settings: Settings, weights
         *(
             (
                 "predictions",
-                {"id": n, "version_id": version, "image_digest": image, "uncertainty": uncertainty}
+                # Without their ids, 1 and 2, so that PostgreSQL's sequence counts on from there.
+                {"version_id": version, "image_digest": image, "uncertainty": uncertainty}
                 | {"seconds": 0, "created_at": NOW},
             )
-            for n, image, uncertainty in ((1, first, 0.25), (2, second, 0.75))
+            for image, uncertainty in ((first, 0.25), (second, 0.75))
         ),
         *(
             (

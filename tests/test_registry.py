@@ -80,7 +80,11 @@ def test_of_two_processes_that_promote_at_once_one_wins(pool: Pool, project: int
                 stdout=subprocess.PIPE,
                 text=True,
                 cwd=ROOT,
-                env={"PYTHONPATH": f"{ROOT}/learner", "PATH": ""},
+                env={
+                    "PYTHONPATH": f"{ROOT}/learner",
+                    "PATH": "",
+                    "MASKLOOP_DATABASE_URL": settings.resolved_database_url,
+                },
             )
             for model in models[:2]
         ]

@@ -242,11 +242,10 @@ def test_processes_that_start_at_once_open_one_round(pool: Pool, settings: Setti
     """Two at the same moment, ten times over."""
     label_at(pool, project, *after(0, 1))
     command = [sys.executable, "-c", STARTER, str(settings.home), str(project)]
+    env = {"PYTHONPATH": FLOORS, "MASKLOOP_DATABASE_URL": settings.resolved_database_url}
     with ExitStack() as stack:
         starters = [
-            stack.enter_context(
-                subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True, env={"PYTHONPATH": FLOORS})
-            )
+            stack.enter_context(subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True, env=env))
             for _ in range(2)
         ]
         pipes = [(starter.stdin, starter.stdout) for starter in starters if starter.stdin and starter.stdout]

@@ -72,7 +72,17 @@ def describe(path: str) -> None:
     time.sleep(1)
 
 
-EXTRA: dict[str, Callable[..., Any]] = {f"extra.{job.__name__}": job for job in (busy, hang, fail, steps, describe)}
+def keep(path: str, text: str) -> None:
+    """Put a blob into the installation's store and read it back."""
+    store = running().pool.store
+    digest = store.put("manifests", text.encode())
+    if store.get("manifests", digest) == text.encode():
+        note(path, "kept", digest=digest)
+
+
+EXTRA: dict[str, Callable[..., Any]] = {
+    f"extra.{job.__name__}": job for job in (busy, hang, fail, steps, describe, keep)
+}
 
 
 def main(kind: Kind) -> int:

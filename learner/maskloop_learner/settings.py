@@ -1,19 +1,22 @@
 """Every setting of an installation: one typed table, read from MASKLOOP_* environment variables.
 
-Each field's description is its documentation; docs/settings.md is tested against this table.
+Each field's description is its documentation; docs/settings.md is tested against this table. MASKLOOP_X_FILE names a
+file that holds the value of X, as containers are given their secrets.
 """
 
+import json
 import os
 from datetime import UTC, datetime
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from croniter import CroniterError, croniter
 from platformdirs import user_data_path
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from maskloop_learner.hosts import Hosts
 
@@ -22,21 +25,70 @@ Threads = Annotated[int, Field(ge=1, le=1024)]
 Modality = Literal["general", "brain_mri", "ultrasound", "xray", "ct", "endoscopy", "dermoscopy", "microscopy", "none"]
 
 
+PREFIX = "MASKLOOP_"
+
+
+SECRET = frozenset({"database_url", "store_options", "redis_url"})
+"""Settings that hold passwords: no message repeats them."""
+
+
+class SettingsError(ValueError):
+    """A setting's file cannot be read, or contradicts its variable; the message names both."""
+
+
+class FileSource(PydanticBaseSettingsSource):
+    """Settings whose value stands in the file that MASKLOOP_X_FILE names."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The file's text without blanks around it; None where no file is named. Raises SettingsError."""
+        variable = f"{PREFIX}{field_name.upper()}"
+        named = os.environ.get(f"{variable}_FILE")
+        if not named:
+            return None, field_name, False
+        if os.environ.get(variable):
+            raise SettingsError(f"{variable} and {variable}_FILE are both set; keep one of them")
+        try:
+            value = Path(named).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or "it is no text"
+            raise SettingsError(f"{variable}_FILE names {named!r}, which cannot be read: {reason}") from error
+        if not value:
+            raise SettingsError(f"{variable}_FILE names {named!r}, which is empty")
+        return value, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """Field -> value, for those that have a file."""
+        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in found.items() if value is not None}
+
+
 class Settings(BaseSettings):
     """Settings of one installation. The environment wins over the default; a bad value names its variable."""
 
-    model_config = SettingsConfigDict(env_prefix="MASKLOOP_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore")
 
     home: Path = Field(
         default_factory=lambda: user_data_path("maskloop"),
         description="Folder with all state of this installation: database, store, Valkey, logs, demo.",
     )
-    database_url: str | None = Field(None, description="SQLAlchemy URL of the pool; unset: SQLite in the home folder.")
+    database_url: str | None = Field(
+        None,
+        repr=False,
+        description="URL of the pool, `postgresql://user:password@host/database`; unset: SQLite in the home folder.",
+    )
     store_url: str | None = Field(
-        None, description="fsspec URL of the store of images, masks and weights; unset: a folder in home."
+        None,
+        description="URL of the store of images, masks and weights, `s3://bucket/folder` or any that fsspec opens; "
+        "unset: a folder in home.",
+    )
+    store_options: str | None = Field(
+        None,
+        repr=False,
+        description='JSON object of options for the store\'s library, e.g. `{"endpoint": "http://minio:9000"}`.',
     )
     redis_url: str | None = Field(
         None,
+        repr=False,
         description="Redis or Valkey URL; unset: an embedded Valkey on loopback, started by `maskloop up`.",
     )
     host: str = Field("127.0.0.1", description="Address the web process listens on.")
@@ -261,6 +313,35 @@ class Settings(BaseSettings):
     def _check_hosts(cls, text: str | None) -> str | None:
         Hosts.parse(text or "")
         return text
+
+    @field_validator("store_options")
+    @classmethod
+    def _check_options(cls, text: str | None) -> str | None:
+        try:
+            options = json.loads(text) if text else {}
+        except ValueError as error:
+            raise ValueError(f"not JSON ({error})") from error
+        if not isinstance(options, dict):
+            raise ValueError('must be a JSON object such as {"endpoint": "http://minio:9000"}')
+        return text
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """What code gives wins, then the environment, then files that the environment names."""
+        return init_settings, env_settings, FileSource(settings_cls)
+
+    @property
+    def resolved_store_options(self) -> dict[str, Any]:
+        """The options of the store's library."""
+        found: dict[str, Any] = json.loads(self.store_options) if self.store_options else {}
+        return found
 
     @field_validator("trigger_cron")
     @classmethod

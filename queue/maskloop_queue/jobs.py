@@ -31,8 +31,12 @@ def score_image(version_id: str, image_digest: str, deadline: float | None = Non
     from maskloop_queue.damage import handled
 
     place = running()
-    with handled(place.pool, place.settings):
-        scoring.score(place.pool, place.predictors, version_id, image_digest, prompts)
+
+    def work() -> None:
+        with handled(place.pool, place.settings):
+            scoring.score(place.pool, place.predictors, version_id, image_digest, prompts)
+
+    place.outlast(work)
 
 
 def rank_image(version_id: str, image_digest: str, prompts: str = "") -> None:
@@ -41,8 +45,12 @@ def rank_image(version_id: str, image_digest: str, prompts: str = "") -> None:
     from maskloop_queue.damage import handled
 
     place = running()
-    with handled(place.pool, place.settings):
-        ranking.rank(place.pool, place.predictors, version_id, image_digest, prompts)
+
+    def work() -> None:
+        with handled(place.pool, place.settings):
+            ranking.rank(place.pool, place.predictors, version_id, image_digest, prompts)
+
+    place.outlast(work)
 
 
 def train_round(round_id: int) -> Retry | None:

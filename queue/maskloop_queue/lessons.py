@@ -9,7 +9,7 @@ from maskloop_learner.pool.masks import decode_mask
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Champion, Model, Snapshot
 from maskloop_learner.pool.snapshot import Item, Manifest, load_manifest
-from maskloop_learner.pool.store import StoreError
+from maskloop_learner.pool.store import BlobError
 from maskloop_learner.settings import Settings
 from maskloop_queue.trials import prompts_of
 
@@ -74,7 +74,7 @@ def find_start(pool: Pool, project_id: int, manifest: Manifest, settings: Settin
     try:
         initial = pool.store.get("weights", digest)
         backbone = read_meta(initial)["backbone"]
-    except (StoreError, CheckpointError) as error:
+    except (BlobError, CheckpointError) as error:
         log.warning("the champion cannot be gone on from (%s): this training starts from the base weights", error)
         return None
     if backbone != settings.backbone:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
+from maskloop_learner.pool.database import reason_of
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import utcnow
 from maskloop_queue.lease import held
@@ -73,6 +74,7 @@ class Reporter:
                     row.progress = state or row.progress
         except OperationalError as error:
             # The training itself needs no database: whether the round still is ours is seen before it is published.
-            log.warning("round %d: the pool cannot be written, the training goes on: %s", self._round_id, error.orig)
+            said = reason_of(error)
+            log.warning("round %d: the pool cannot be written, the training goes on: %s", self._round_id, said)
         if self._over:
             log.info("round %d was ended, or another process has taken it: this one stops", self._round_id)

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from redis import RedisError
 from rq import get_current_job
@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from maskloop_queue.scoring import Predictors
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 _SAVE_EVERY = 1.0
 _LOG_EVERY = 5.0
 _ROOM_EVERY = 5.0
 _PAUSE_AFTER_ERROR = 30.0
+DATABASE_PATIENCE = 120.0
+"""Seconds for which a job waits for the pool's database."""
 # Only a job that is still there gets its progress: a key made anew would stand in the way of the job's return.
 _SAVE = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], 'meta', ARGV[1]) end"
 
@@ -51,7 +54,7 @@ class Place:
         if self._pool is None:
             from maskloop_learner.pool.pool import Pool
 
-            self._pool = Pool.open(self.settings)
+            self._pool = Pool.open(self.settings, patience=DATABASE_PATIENCE, waiting=self.progress)
         return self._pool
 
     @property
@@ -66,6 +69,27 @@ class Place:
     def progress(self) -> None:
         """Say that the job gets on: a job that says nothing for `worker_lease` seconds is given to another worker."""
         self.on_progress()
+
+    def outlast(self, work: Callable[[], T]) -> T:
+        """Do `work`, again and again while the pool's database or store does not answer; `work` may be done twice.
+
+        Raises what it raises, the outage too after `DATABASE_PATIENCE` seconds or when the worker is to stop.
+        """
+        from sqlalchemy.exc import OperationalError
+
+        from maskloop_learner.pool.database import reason_of
+        from maskloop_learner.pool.store import StoreDown
+
+        end = time.monotonic() + DATABASE_PATIENCE
+        while True:
+            try:
+                return work()
+            except (OperationalError, StoreDown) as error:
+                if time.monotonic() > end or self.should_stop():
+                    raise
+                said = reason_of(error) if isinstance(error, OperationalError) else error
+                log.warning("waiting for the pool: %s", said)
+                time.sleep(1.0)
 
     def should_stop(self) -> bool:
         """Whether the worker wants to end and the job should come to a point where it can go on later."""

@@ -16,7 +16,7 @@ from maskloop_learner.pool.holds import hold_store
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.references import KINDS, find_references, find_rows_references
 from maskloop_learner.pool.schema import Cursor, utcnow
-from maskloop_learner.pool.store import Kind, StoreError
+from maskloop_learner.pool.store import BlobError, Kind
 from maskloop_learner.settings import Settings
 
 Progress = Callable[[int, int], None]
@@ -128,7 +128,7 @@ class _Saver:
         if not self.writer.has(name, digest):
             try:
                 data = self.pool.store.get(kind, digest)
-            except StoreError:
+            except BlobError:
                 # Lost before: a backup of all the rest is what helps now.
                 self.manifest.missing.append(f"{kind}/{digest}")
                 return

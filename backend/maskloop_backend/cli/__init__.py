@@ -26,6 +26,7 @@ from maskloop_backend.cli import (
     upkeep,
 )
 from maskloop_backend.cli.errors import EXPECTED
+from maskloop_learner.settings import SECRET, SettingsError
 
 app = typer.Typer(
     name="maskloop",
@@ -72,7 +73,11 @@ def main() -> None:
     except ValidationError as error:
         for problem in error.errors():
             name = "_".join(str(part) for part in problem["loc"]).upper()
-            _say(f"setting MASKLOOP_{name}: {problem['msg']}, got {problem['input']!r}")
+            given = "" if name.lower() in SECRET else f", got {problem['input']!r}"
+            _say(f"setting MASKLOOP_{name}: {problem['msg']}{given}")
+        sys.exit(2)
+    except SettingsError as error:
+        _say(str(error))
         sys.exit(2)
     except RedisError as error:
         _say(f"Redis cannot be used: {error}; is `maskloop up` running, or MASKLOOP_REDIS_URL right?")

@@ -16,8 +16,18 @@ class WorkerKind(StrEnum):
     TRAINING = "training"
 
 
+class ProcessName(StrEnum):
+    """The processes that a container may run."""
+
+    WEB = "web"
+    SYNC = "sync"
+    GPU = "gpu"
+    TRAINING = "training"
+
+
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
+    app.command()(healthcheck)
     app.command()(up)
     app.command()(web)
     app.command()(sync)
@@ -63,3 +73,14 @@ def worker(kind: Annotated[WorkerKind, typer.Argument(help="gpu: predicts; train
     settings = get_settings()
     start_logging(settings)
     raise typer.Exit(run_worker(kind.value, settings))
+
+
+def healthcheck(
+    process: Annotated[ProcessName, typer.Argument(help="The process of this container or machine.")],
+) -> None:
+    """Exit with 0 when a process is alive: web answers, the others touched the file that MASKLOOP_BEAT names lately."""
+    from maskloop_backend.healthcheck import check
+
+    what = check(process.value, get_settings())
+    print(what.said)
+    raise typer.Exit(0 if what.healthy else 1)

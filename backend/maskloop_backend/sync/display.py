@@ -31,15 +31,17 @@ def show_uncertainties(
     if not asks_for_uncertainty(project.label_config):
         return False
     statement = (
-        select(Task.ls_id, Task.data, func.max(Prediction.uncertainty))
+        select(Task.ls_id, func.max(Prediction.uncertainty))
         .join(Prediction, answers(Prediction, version))
         .where(*servable(project.id), Prediction.uncertainty.is_not(None), ~drawn())
         .group_by(Task.ls_id)
         .order_by(func.max(Prediction.uncertainty).desc(), Task.ls_id)
     )
     with pool.read() as session:
-        rows = [(ls_id, data, round(value, DIGITS)) for ls_id, data, value in session.execute(statement)]
-    due = {ls_id: value for ls_id, data, value in rows if data.get(UNCERTAINTY_FIELD) != value}
+        values = {ls_id: round(value, DIGITS) for ls_id, value in session.execute(statement) if value is not None}
+        rows = session.execute(select(Task.ls_id, Task.data).where(*servable(project.id)))
+        shown = {ls_id: data for ls_id, data in rows}  # noqa: C416 - typed rows
+    due = {ls_id: value for ls_id, value in values.items() if shown[ls_id].get(UNCERTAINTY_FIELD) != value}
     end = time.monotonic() + SECONDS
     for some in batches(due, AT_ONCE, lambda _: 0):
         if time.monotonic() > end:

@@ -4,15 +4,15 @@ import fcntl
 import logging
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import FrameType
 
 import redis
 from sqlalchemy import select
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from maskloop_backend.clients import Clients
 from maskloop_backend.labelstudio.client import LabelStudio, LabelStudioError
@@ -26,10 +26,12 @@ from maskloop_backend.sync.push import Pusher
 from maskloop_backend.sync.retention import drop_old_predictions
 from maskloop_backend.sync.returning import switch_back
 from maskloop_backend.sync.upkeep import Upkeep
+from maskloop_learner.pool.database import reason_of
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.merging import MergeError
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project, utcnow
+from maskloop_learner.pool.sole import SYNC, Turn, TurnLost
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.prompts.template import TemplateError
 from maskloop_learner.settings import Settings
@@ -49,6 +51,10 @@ RETRY_AFTER = 3.0
 """Seconds until the next look when Label Studio failed: it is mostly starting."""
 CLEAN_EVERY = 5.0
 RETENTION_EVERY = 60.0
+STAND_BY = 2.0
+"""Seconds between two questions whether it is this process's turn."""
+DATABASE_PATIENCE = 120.0
+"""Seconds a process waits at its start for a database server that is not up yet."""
 CHAMPION_EVERY = 5.0
 """Seconds between two looks whether the champion's weights are there."""
 VERIFY_EVERY = 600.0
@@ -64,25 +70,52 @@ class Stop(BaseException):
 
 
 def run_sync(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT. Raises AlreadyRunning when another process holds the lock."""
+    """Run until SIGTERM or SIGINT; with a PostgreSQL pool wait as long as a sync process of another host works.
+
+    Raises AlreadyRunning when another process of this home folder holds the lock.
+    """
+    beat = Beat.of_process()
     with _only_one(settings.home):
-        pool = Pool.open(settings)
-        pool.store.sweep()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _stop)
         try:
-            Sync(pool=pool, settings=settings).run()
+            with (
+                closing(Pool.open(settings, patience=DATABASE_PATIENCE, waiting=beat.touch)) as pool,
+                Turn(pool.engine, SYNC) as turn,
+            ):
+                pool.store.sweep()
+                while True:
+                    _await(turn, beat)
+                    try:
+                        Sync(pool=pool, settings=settings, turn=turn).run()
+                    except TurnLost as lost:
+                        log.warning("sync pauses: %s", lost)
         except Stop:
             log.info("sync stops")
-        finally:
-            pool.close()
+
+
+def _await(turn: Turn, beat: Beat) -> None:
+    said = ""
+    while True:
+        beat.touch()
+        try:
+            if turn.take():
+                return
+            now = "a sync process on another host is at work: this one stands by"
+        except OperationalError as error:
+            now = f"waiting for the pool's database: {reason_of(error)}"
+        if now != said:
+            log.warning("%s", now)
+            said = now
+        time.sleep(STAND_BY)
 
 
 class Sync:
     """One installation's loop."""
 
-    def __init__(self, *, pool: Pool, settings: Settings) -> None:
+    def __init__(self, *, pool: Pool, settings: Settings, turn: Turn | None = None) -> None:
         self.pool, self.settings = pool, settings
+        self._turn = turn
         self.conn = connect(settings)
         self.beat = Beat.of_process()
         self.clients = Clients(settings.home)
@@ -95,18 +128,27 @@ class Sync:
         self.upkeep = Upkeep(pool=pool, settings=settings, conn=self.conn, beat=self.beat.touch)
 
     def run(self) -> None:
-        """Look, work, wait; for ever."""
+        """Look, work, wait; for ever. Raises TurnLost when another process may be at work instead."""
         woken: set[int] = set()
         while True:
             self.beat.touch()
             busy = False
-            with self.pool.read() as session:
-                projects = session.scalars(select(Project).order_by(Project.id)).all()
+            if self._turn is not None:
+                self._turn.check()
+            projects = self._projects()
             for project in projects:
                 busy |= self.step(project, woken=project.ls_id in woken)
             self._clean_queue()
             self.upkeep.step()
             woken = self._wait(BUSY_PAUSE if busy else min(5.0, self.settings.sync_interval))
+
+    def _projects(self) -> Sequence[Project]:
+        try:
+            with self.pool.read() as session:
+                return session.scalars(select(Project).order_by(Project.id)).all()
+        except DBAPIError as error:
+            log.error("the pool is busy or broken: %s", reason_of(error))
+            return []
 
     def step(self, project: Project, *, woken: bool = False) -> bool:
         """Bring one project a step further; return whether more is to be done right away."""
@@ -126,8 +168,9 @@ class Sync:
             # A disk that is full: nothing is lost, all of it is looked at again.
             self._look_at[project.id] = time.monotonic() + self.settings.sync_interval
             self._note_error(project, f"the store or the home folder cannot be used: {error}")
-        except OperationalError as error:
-            log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
+        except DBAPIError as error:
+            # Not only of an outage: one project's odd data must not stop the others.
+            log.error("project %d: the pool is busy or broken: %s", project.ls_id, reason_of(error))
         try:
             # Learning goes on when Label Studio is away, and serving when Redis is.
             missing = enqueue_fairly(self.pool, self.conn, project.id)
@@ -137,10 +180,11 @@ class Sync:
                 busy |= work.enqueue_rounds(self.pool, self.conn, project.id, self.settings)
         except (redis.RedisError, ValkeyError) as error:
             log.warning("project %d: nothing can be enqueued: %s", project.ls_id, error)
-        except (TemplateError, StoreError, MergeError) as error:
+        except (TemplateError, StoreError, MergeError, OSError) as error:
             log.error("project %d: no training can be opened: %s", project.ls_id, error)
-        except OperationalError as error:
-            log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
+        except DBAPIError as error:
+            # Not only of an outage: one project's odd data must not stop the others.
+            log.error("project %d: the pool is busy or broken: %s", project.ls_id, reason_of(error))
         return busy
 
     def _exchange(self, project: Project, *, look: bool) -> bool:
@@ -214,8 +258,8 @@ class Sync:
             with self.pool.write() as session:
                 session.get_one(Project, project.id).sync_error = message
                 record(session, "sync.failed", project_id=project.id, data={"reason": message})
-        except OperationalError as error:
-            log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
+        except DBAPIError as error:
+            log.error("project %d: the pool is busy or broken: %s", project.ls_id, reason_of(error))
 
     def _look_after_champion(self, project: Project) -> None:
         now = time.monotonic()
@@ -227,8 +271,8 @@ class Sync:
             look_after(self.pool, project.id, self.settings, thorough=thorough)
         except (StoreError, OSError) as error:
             log.warning("project %d: the champion's weights cannot be looked at: %s", project.ls_id, error)
-        except OperationalError as error:
-            log.error("project %d: the pool is busy or broken: %s", project.ls_id, error.orig)
+        except DBAPIError as error:
+            log.error("project %d: the pool is busy or broken: %s", project.ls_id, reason_of(error))
         else:
             if thorough:
                 self._verify_at[project.id] = now + VERIFY_EVERY

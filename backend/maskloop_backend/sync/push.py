@@ -20,7 +20,7 @@ from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import answers, current_version, drawn, scores_of, servable
 from maskloop_learner.pool.schema import Label, Prediction, PredictionVersion, Project, Push, Score, Task, utcnow
-from maskloop_learner.pool.store import StoreError
+from maskloop_learner.pool.store import BlobError
 
 log = logging.getLogger(__name__)
 
@@ -242,7 +242,7 @@ class Pusher:
             images = [Predicted(part, prediction, scores.get(prediction.id, [])) for part, prediction in item.parts]
             try:
                 text = encode_result(images, interface=interface, store=self.pool.store, blind=item.blind)
-            except (StoreError, ValueError) as error:
+            except (BlobError, ValueError) as error:
                 self._predict_again(project, item, error)
                 continue
             if rows and size + len(text) > BYTES_AT_ONCE:

@@ -111,8 +111,11 @@ def _disk(pool: Pool, settings: Settings) -> Iterator[Metric]:
     room = measure_room(settings)
     yield Gauge("maskloop_disk_free_bytes", "Room on the fullest disk that is written to.", value=room.free * 1e6)
     yield Gauge("maskloop_disk_low", "1 when trainings wait for room.", value=int(room.is_low))
-    database = Gauge("maskloop_database_bytes", "Size of the SQLite file with its log.")
-    if pool.engine.dialect.name == "sqlite":
+    database = Gauge("maskloop_database_bytes", "Size of the pool's database; of SQLite with its log.")
+    if pool.engine.dialect.name == "postgresql":
+        with pool.read() as session:
+            database.add_metric([], session.scalars(select(func.pg_database_size(func.current_database()))).one())
+    elif pool.engine.dialect.name == "sqlite":
         path = str(pool.engine.url.database)
         files = [Path(path), Path(f"{path}-wal")]
         database.add_metric([], sum(file.stat().st_size for file in files if file.exists()))

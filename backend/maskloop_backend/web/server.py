@@ -21,6 +21,8 @@ from maskloop_learner.settings import Settings
 STOP_SECONDS = 3
 LEAVE_SECONDS = 0.5
 EXIT_CANNOT_START = 2
+DATABASE_PATIENCE = 120.0
+"""Seconds to wait for a database server that is not up yet."""
 
 
 def serve(settings: Settings, *, headers_for: HeadersFor | None = None) -> None:
@@ -47,7 +49,7 @@ def serve(settings: Settings, *, headers_for: HeadersFor | None = None) -> None:
             file=sys.stderr,
         )
         raise SystemExit(EXIT_CANNOT_START) from error
-    pool = Pool.open(settings)
+    pool = Pool.open(settings, patience=DATABASE_PATIENCE)
     headers_for = headers_for or Clients(settings.home).headers_for
     app = create_app(pool, settings=settings, credentials=credentials, headers_for=headers_for)
     config = uvicorn.Config(

@@ -1,9 +1,10 @@
-"""Engines of the pool's database: SQLite made safe for several processes, or any other SQLAlchemy URL."""
+"""Engines of the pool's database: SQLite made safe for several processes, or PostgreSQL for several hosts."""
 
 import json
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, column, create_engine, event, insert, make_url, select, table
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.pool import ConnectionPoolEntry
 
+from maskloop_learner.pool.postgres import DriverMissing, create_postgres_engine, is_postgres
 from maskloop_learner.pool.schema import Event
 
 NETWORK_FILE_SYSTEMS = {
@@ -32,10 +35,22 @@ NETWORK_FILE_SYSTEMS = {
 KEY_CHECK = "PRAGMA foreign_key_check"
 MIGRATIONS = Path(__file__).with_name("migrations")
 MIGRATED = "pool.migrated"
+WANTED = "must look like postgresql://user:password@host:5432/database or sqlite:////path/to/file.db"
+# NaN is no JSON: PostgreSQL refuses it, and on SQLite it would turn up where it is read.
+_dumps = partial(json.dumps, allow_nan=False)
 
 
 class DatabaseError(RuntimeError):
     """The pool's database cannot be used as it is set up."""
+
+
+class DatabaseDown(DatabaseError):
+    """The database server does not answer; later it may."""
+
+
+def reason_of(error: DBAPIError) -> str:
+    """What the database said, in one line; drivers write several."""
+    return " ".join(str(error.orig).split())
 
 
 def file_system_of(path: Path, mounts: str) -> str:
@@ -63,16 +78,29 @@ def refuse_network_file_system(path: Path) -> None:
 
 
 def create_pool_engine(url: str) -> Engine:
-    """An engine for `url`; SQLite gets WAL, a busy time-out and `BEGIN IMMEDIATE` for transactions that write."""
-    parsed = make_url(url)
+    """An engine for `url`; SQLite gets WAL, a busy time-out and `BEGIN IMMEDIATE` for transactions that write.
+
+    Raises DatabaseError for a URL that cannot be used, and says why. A PostgreSQL server is not asked yet.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        # The URL may hold a password: it is not repeated.
+        raise DatabaseError(f"MASKLOOP_DATABASE_URL {WANTED}") from error
+    if is_postgres(parsed):
+        try:
+            return create_postgres_engine(parsed, json_serializer=_dumps)
+        except DriverMissing as error:
+            raise DatabaseError(str(error)) from error
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
+        raise DatabaseError(f"MASKLOOP_DATABASE_URL names a {parsed.drivername!r} database; it {WANTED}")
     if not parsed.database or parsed.database == ":memory:":
         raise DatabaseError(f"the pool needs a file that several processes can open, got {url!r}")
     path = Path(parsed.database)
     path.parent.mkdir(parents=True, exist_ok=True)
     refuse_network_file_system(path)
-    engine = create_engine(parsed, connect_args={"timeout": 30.0, "check_same_thread": False})
+    arguments = {"timeout": 30.0, "check_same_thread": False}
+    engine = create_engine(parsed, connect_args=arguments, json_serializer=_dumps)
 
     @event.listens_for(engine, "connect")
     def configure(connection: sqlite3.Connection, record: ConnectionPoolEntry) -> None:
@@ -93,16 +121,13 @@ def create_pool_engine(url: str) -> Engine:
 
 
 def migrate(engine: Engine, *, revision: str = "head") -> None:
-    """Bring the database to `revision`; several processes may call this at once.
+    """Bring the database to `revision`; several processes, on several hosts, may call this at once.
 
-    An upgrade is one transaction: one that was killed is made by the next call. DatabaseError when a newer release
-    has upgraded the pool.
+    An upgrade is one transaction: one that was killed is made by the next call. Raises DatabaseDown when the server
+    cannot be reached, DatabaseError when a newer release has upgraded the pool.
     """
     config = _alembic_config()
-    writing = engine.connect().execution_options(maskloop_write=True)
-    with writing as connection, _unchecked_keys(connection), connection.begin():
-        if engine.dialect.name == "postgresql":
-            connection.exec_driver_sql("SELECT pg_advisory_xact_lock(7126017)")
+    with _connect(engine) as connection, _unchecked_keys(connection), connection.begin():
         before = _known_revision(connection, config)
         attributes: dict[str, Any] = config.attributes
         attributes["connection"] = connection
@@ -152,8 +177,20 @@ def _known_revision(connection: Connection, config: Config) -> str | None:
     newer = f"Maskloop {data['release']}" if data.get("to") == found else "a newer release of Maskloop"
     raise DatabaseError(
         f"the pool's schema is at revision {found!r}, which this release ({release()}) does not know: {newer} has "
-        "upgraded it; install that one again, or restore a backup from before with `maskloop restore`"
+        "upgraded it; install that one on this machine, or restore a backup from before with `maskloop restore`"
     )
+
+
+def _connect(engine: Engine) -> Connection:
+    try:
+        return engine.connect().execution_options(maskloop_write=True)
+    except OperationalError as error:
+        if engine.dialect.name != "postgresql":
+            raise
+        raise DatabaseDown(
+            f"the pool's database {engine.url.render_as_string()} cannot be reached: {reason_of(error)}; "
+            "is the server running, and MASKLOOP_DATABASE_URL right?"
+        ) from error
 
 
 @contextmanager

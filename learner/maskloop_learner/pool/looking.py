@@ -9,7 +9,7 @@ from maskloop_learner.pool.images import ImageError, decode_image
 from maskloop_learner.pool.looks import Look, look_at
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Image
-from maskloop_learner.pool.store import StoreError
+from maskloop_learner.pool.store import BlobError
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def look_at_images(pool: Pool, digests: Collection[str], *, write: bool) -> dict
 def _look(pool: Pool, digest: str) -> Look | None:
     try:
         return look_at(decode_image(pool.store.get("images", digest), name=f"image {digest[:12]}"))
-    except (StoreError, ImageError) as error:
+    except (BlobError, ImageError) as error:
         log.warning("it is not looked for images like %s: %s", digest[:12], error)
         return None
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from maskloop_learner.pool.schema import Image, Label, Model, Prediction, Rank, Score, Snapshot, Task
-from maskloop_learner.pool.store import Kind, Store, StoreError
+from maskloop_learner.pool.store import BlobError, Kind, Store, StoreError
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 COLUMNS: dict[InstrumentedAttribute[Any], Kind] = {
@@ -77,7 +77,7 @@ def find_inner_references(session: Session, store: Store, *, prefix: str = "", l
             continue  # it is lost; what it named is named by labels and models too
         try:
             content = store.get("manifests", digest)
-        except StoreError as error:
+        except BlobError as error:
             if lenient:
                 continue
             raise BrokenManifest(f"manifest {digest} cannot be read: {error}") from error

@@ -4,11 +4,15 @@ Times are aware UTC datetimes. Digests are lower-case hex sha256 of a blob in th
 Uncertainties are in 0..1 (natural logarithm divided by ln 2).
 """
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, String, TypeDecorator, UniqueConstraint, text
+import sqlalchemy as sa
+from sqlalchemy import JSON, DateTime, Dialect, ForeignKey, Index, TypeDecorator, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+_UNHELD = re.compile("[\x00\ud800-\udfff]")
 
 
 def utcnow() -> datetime:
@@ -28,7 +32,30 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC) if value is not None else None
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class String(TypeDecorator[str]):
+    """A text. What JSON can carry and no database holds, zero characters and halves of surrogate pairs, is replaced.
+
+    PostgreSQL keeps to the length, so there a longer text is cut: rather that than a project that stands still.
+    """
+
+    impl = sa.String
+    cache_ok = True
+
+    def __init__(self, length: int | None = None) -> None:
+        """`length` in characters; None: any."""
+        super().__init__(length)
+        self.length = length
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        if value is None:
+            return None
+        value = _UNHELD.sub("\ufffd", value)
+        return value[: self.length] if dialect.name == "postgresql" else value
 
 
 class Base(DeclarativeBase):
@@ -39,6 +66,7 @@ class Base(DeclarativeBase):
         list[Any]: JSON,
         dict[str, str]: JSON,
         datetime: UtcDateTime,
+        str: String(),
     }
 
 

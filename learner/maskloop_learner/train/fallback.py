@@ -20,7 +20,7 @@ def look_after(pool: Pool, project_id: int, settings: Settings, *, thorough: boo
     serves again. Returns whether there is a champion that is whole.
 
     Not `thorough`: the bytes are read only when the file is missing or was found broken before. Safe to repeat, by
-    any number of processes. Raises OSError when the store cannot be reached.
+    any number of processes. Raises StoreDown or OSError when the store cannot be reached.
     """
     with pool.read() as session:
         champion = session.get(Champion, project_id)

@@ -67,7 +67,7 @@ def verify_model(pool: Pool, model: Model) -> list[Finding]:
 
 
 def blob_fault(store: Store, kind: Literal["weights", "manifests"], digest: str) -> str | None:
-    """How a blob is not what it was, or None. Raises OSError when the store cannot be reached."""
+    """How a blob is not what it was, or None. Raises StoreDown or OSError when the store cannot be reached."""
     try:
         store.get(kind, digest)
     except BlobError as error:
