@@ -178,9 +178,9 @@ def test_rounds_that_were_open_twice_are_settled(settings: Settings) -> None:
 
 
 def test_every_dump_has_the_revision_that_it_is_named_after() -> None:
-    """A dump of another tree would test nothing."""
+    """A dump of another tree would test nothing. The newest revision's may be there before it is an earlier one."""
     dumps = sorted(DUMPS.glob("*.sql"))
-    assert [path.stem for path in dumps] == EARLIER
+    assert set(EARLIER) <= {path.stem for path in dumps} <= set(revisions())
     for path in dumps:
         with closing(sqlite3.connect(":memory:")) as connection:
             connection.executescript(path.read_text())
