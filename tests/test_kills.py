@@ -1,4 +1,7 @@
-"""Every process of a real demo is killed at its work: the loop comes to rest again, and nothing is lost or doubled."""
+"""What is told nowhere else of kills: requests while the web process is away, and the end of the supervisor itself.
+
+All other processes are killed in test_recovery.py.
+"""
 
 import signal
 import threading
@@ -89,38 +92,6 @@ def check_published_once(demo: Demo) -> None:
     assert by_rounds == [f"round {subject}" for subject in promoted]
 
 
-def test_training_worker_and_horse_die_and_the_round_ends_once(demo: Demo, admin: LabelStudio) -> None:
-    """The worker alone: its child dies too. Worker and child: the training goes on from its checkpoint."""
-    demo.settle()
-    submit_one(demo, admin)
-    count = len(demo.rounds())
-    assert demo.command("train", "--no-wait").returncode == 0
-    wait_for("the round to open", lambda: len(demo.rounds()) > count, 30.0)
-
-    def step() -> int:
-        return int(demo.rounds()[count].progress.get("step", 0))
-
-    wait_for("the first checkpoint", lambda: step() > 10, 180.0)
-    worker = process(demo, "worker training")
-    (horse,) = worker.children()
-    kill(worker)
-    say("the child has died with its worker", wait_for("the child's end", lambda: not is_alive(horse), 5.0))
-    submit_one(demo, admin)
-    took = wait_for("the round to be taken up", lambda: demo.rounds()[count].attempts == 2, 90.0, demo.check_alive)
-    say("round taken up after the worker's death", took)
-    wait_for("the second start to make progress", lambda: 0 < step() < 40, 120.0)
-    worker = process(demo, "worker training")
-    wait_for("the child", worker.children, 10.0)
-    kill(worker, *worker.children())
-    took = wait_for("the round to be taken up", lambda: demo.rounds()[count].attempts == 3, 90.0, demo.check_alive)
-    say("round taken up after the death of worker and child", took)
-    wait_for("the round to end", lambda: demo.rounds()[count].ended_at, 240.0, demo.check_alive)
-    ended = demo.rounds()[count]
-    assert (ended.state, ended.attempts, ended.failures) == ("promoted", 3, 0)
-    demo.settle()
-    check_published_once(demo)
-
-
 def is_alive(victim: psutil.Process) -> bool:
     """Whether it runs; a zombie does not."""
     return victim.is_running() and victim.status() != psutil.STATUS_ZOMBIE
@@ -140,36 +111,6 @@ def change_prompt(demo: Demo, text: str) -> str:
     assert done.returncode == 0, done.stdout + done.stderr
     wait_for("the new version", lambda: demo.version() != before, 30.0)
     return demo.version()
-
-
-def test_gpu_worker_sync_and_valkey_die_while_all_is_predicted_and_pushed(demo: Demo, admin: LabelStudio) -> None:
-    """Every task has one prediction in the end, and the label submitted meanwhile is in the pool."""
-    demo.settle()
-    version = change_prompt(demo, "white matter of the brain")
-    wait_for("the first predictions", lambda: predicted(demo, version) >= 2, 60.0)
-    for words in ("worker gpu", "valkey"):
-        victim, done = process(demo, words), predicted(demo, version)
-        kill(victim)
-        say(f"{words} is back", back(demo, words, victim))
-        took = wait_for("predictions to go on", lambda: predicted(demo, version) > done, 90.0)  # noqa: B023
-        say(f"predictions go on after the death of {words}", took)
-    submit_one(demo, admin)
-    pushed = 0
-    for _ in range(3):
-        known = pushed
-
-        def grown() -> bool:
-            nonlocal pushed
-            pushed = admin.model_versions(demo.ls_id).get(version, 0)
-            return pushed > known or not demo.unsettled()  # noqa: B023
-
-        wait_for("a push", grown, 120.0)
-        # Label Studio has the predictions, the pool does not know their ids yet.
-        victim = process(demo, "sync")
-        kill(victim)
-        say("sync is back", back(demo, "sync", victim))
-    say("at rest after the last kill", demo.settle())
-    assert admin.project(demo.ls_id).model_version == version
 
 
 def test_web_dies_during_requests(demo: Demo, admin: LabelStudio) -> None:
