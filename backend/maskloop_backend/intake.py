@@ -36,6 +36,10 @@ class IntakeError(RuntimeError):
     """The task's image cannot be had; the task carries the same reason."""
 
 
+class NoRoom(IntakeError):
+    """There is no room for the image now; nothing is wrong with it, and the task stays as it is."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """A task of Label Studio with an image, under `data_key` of its data, that is not in the pool."""
@@ -50,10 +54,10 @@ class Wanted:
 def take_in(wanted: Wanted, *, pool: Pool, settings: Settings, headers_for: HeadersFor, timeout: float) -> Question:
     """Fetch, check and store a task's image; return it with what is asked of it. Slow: network, decoding, disk.
 
-    Raises IntakeError: after marking the task as failed, or, when there is no room for its image, without.
+    Raises IntakeError after marking the task as failed, NoRoom without.
     """
     if (room := measure_room(settings)).is_scarce:
-        raise IntakeError(str(room))
+        raise NoRoom(str(room))
     url = wanted.data.get(wanted.data_key)
     # Halves of surrogate pairs, which JSON can carry and no database takes, are replaced.
     shown = url.encode("utf-8", "replace").decode() if isinstance(url, str) else ""
@@ -79,8 +83,7 @@ def take_in(wanted: Wanted, *, pool: Pool, settings: Settings, headers_for: Head
     try:
         digest = pool.store.put("images", content)
     except OSError as error:
-        # Nothing is wrong with the image: the task stays as it is, and is tried again.
-        raise IntakeError(f"the image cannot be stored in {pool.store.url}: {error.strerror or error}") from error
+        raise NoRoom(f"the image cannot be stored in {pool.store.url}: {error.strerror or error}") from error
     info = ImageInfo(picture.width, picture.height, sniff_format(content) or "")
     return Question(digest, _mark_ready(pool, wanted, shown, digest, info, len(content), look))
 

@@ -125,6 +125,7 @@ class Sync:
         self._champion_at: dict[int, float] = {}
         self._verify_at: dict[int, float] = {}
         self._clean_at = 0.0
+        self._fetching = False
         self.upkeep = Upkeep(pool=pool, settings=settings, conn=self.conn, beat=self.beat.touch)
 
     def run(self) -> None:
@@ -135,12 +136,14 @@ class Sync:
             busy = False
             if self._turn is not None:
                 self._turn.check()
+            self._fetching = False
             projects = self._projects()
             for project in projects:
                 busy |= self.step(project, woken=project.ls_id in woken)
             self._clean_queue()
             self.upkeep.step()
-            woken = self._wait(BUSY_PAUSE if busy else min(5.0, self.settings.sync_interval))
+            pause = 0.0 if self._fetching else BUSY_PAUSE
+            woken = self._wait(pause if busy else min(5.0, self.settings.sync_interval))
 
     def _projects(self) -> Sequence[Project]:
         try:
@@ -221,6 +224,8 @@ class Sync:
                 pusher.recheck(project.id, version)
         # A person may be waiting for what is pushed next, so images and predictions take turns.
         fetched = puller.take_images(project.id)
+        # Images are waited for already, none of them is waited for twice.
+        self._fetching |= fetched > 0
         if version is None:
             return fetched > 0
         with self.pool.read() as session:

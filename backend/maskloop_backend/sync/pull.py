@@ -8,9 +8,10 @@ from datetime import timedelta
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from maskloop_backend.intake import HeadersFor, IntakeError, Wanted, take_in
+from maskloop_backend.intake import HeadersFor, IntakeError, NoRoom, Wanted, take_in
 from maskloop_backend.labelstudio.client import LabelStudio, TaskRow
 from maskloop_backend.sync.annotations import current_labels, drop_annotations, is_stale, take_annotation
+from maskloop_backend.sync.together import do_together
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.groups import choose_blind, set_group
 from maskloop_learner.pool.pool import Pool
@@ -24,7 +25,10 @@ log = logging.getLogger(__name__)
 OVERLAP = timedelta(seconds=60)
 """Changes are asked for again this far back: clocks, open transactions and imports set times in the past."""
 TASKS_AT_ONCE = 500
-IMAGES_AT_ONCE = 20
+IMAGES_AT_ONCE = 200
+FETCHES_AT_ONCE = 4
+IMAGES_SECONDS = 2.0
+"""For how long images are begun to be fetched before other work has its turn."""
 BODIES_AT_ONCE = 20
 FETCH_TIMEOUT = 60.0
 
@@ -79,16 +83,23 @@ class Puller:
         return pulled
 
     def take_images(self, project_id: int) -> int:
-        """Fetch some images that are not in the pool yet, and again those whose retry is due; return how many."""
+        """Fetch some images that are not in the pool yet, and again those whose retry is due.
+
+        Returns how many are in the pool now, or are known not to be had.
+        """
         with self.pool.read() as session:
             project = session.get_one(Project, project_id)
             due = or_(Task.state == "new", (Task.state == "failed") & (Task.retry_at <= utcnow()))
             statement = select(Task).where(Task.project_id == project_id, Task.deleted_at.is_(None), due)
             tasks = session.scalars(statement.order_by(Task.id).limit(IMAGES_AT_ONCE)).all()
-        for task in tasks:
+        settled: list[bool] = []
+
+        def take(task: Task) -> None:
             self.beat()
-            self._take_image(project, task)
-        return len(tasks)
+            settled.append(self._take_image(project, task))
+
+        do_together(take, tasks, threads=FETCHES_AT_ONCE, seconds=IMAGES_SECONDS)
+        return sum(settled)
 
     def _take_page(self, project: Project, heads: Sequence[TaskRow], pulled: Pulled) -> None:
         stale: list[int] = []
@@ -188,13 +199,15 @@ class Puller:
             session.execute(theirs.values(gone_at=utcnow()))
         return len({task.ls_id for task in gone} - seen)
 
-    def _take_image(self, project: Project, task: Task) -> None:
+    def _take_image(self, project: Project, task: Task) -> bool:
         wanted = Wanted(project.id, project.ls_url, task.ls_id, task.part, task.data)
         try:
             take_in(wanted, pool=self.pool, settings=self.settings, headers_for=self.headers_for, timeout=FETCH_TIMEOUT)
         except IntakeError as error:
             # The task carries the reason; all others go on.
             log.warning("project %d, task %d: %s", project.ls_id, task.ls_id, error)
+            return not isinstance(error, NoRoom)
+        return True
 
     @staticmethod
     def _tasks(session: Session, project: Project, ls_ids: Sequence[int]) -> dict[int, list[Task]]:
