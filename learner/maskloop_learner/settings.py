@@ -270,6 +270,12 @@ class Settings(BaseSettings):
         ge=0,
         description="Days after which predictions of versions that nobody needs any more leave the pool; 0: never.",
     )
+    keep_models: int = Field(
+        50,
+        ge=0,
+        description="Models of a project whose weights are kept, the newest; what serves, served before, is in shadow "
+        "or is built on by a training stays whatever its age. 0: all.",
+    )
     min_free_mb: int = Field(
         1024,
         ge=0,

@@ -17,6 +17,7 @@ from maskloop_learner.pool.retention import drop_old_predictions
 from maskloop_learner.pool.schema import Cursor, Project
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.settings import Settings
+from maskloop_learner.train.pruning import prunable, prune
 from maskloop_queue.leftovers import sweep_rounds
 from maskloop_queue.queues import pending_jobs
 from maskloop_queue.valkey import ValkeyError
@@ -89,6 +90,17 @@ class Upkeep:
         self._forget_at = time.monotonic() + FORGET_EVERY
         drop_old_predictions(self.pool, days=self.settings.keep_predictions_days, limit=ROWS_AT_ONCE)
         sweep_rounds(self.pool, self.settings.home)
+        if self.settings.keep_models:
+            self._forget_models(keep=self.settings.keep_models)
+
+    def _forget_models(self, *, keep: int) -> None:
+        with self.pool.read() as session:
+            numbers = session.scalars(select(Project.id)).all()
+            old = {number: [model.id for model in prunable(session, number, keep=keep)] for number in numbers}
+        for number, models in old.items():
+            if models:
+                gone = prune(self.pool, number, models, by="retention")
+                log.info("weights of %d models are removed: MASKLOOP_KEEP_MODELS is %d", len(gone), keep)
 
     def _sweep(self) -> None:
         period = int(self.now()) // (HURRY if self.trainings_wait else SLICE_SECONDS)
