@@ -148,8 +148,9 @@ def _read_images(session: Session, project_id: int, version_id: str | None, *, s
 
 
 def _stream(session: Session, statement: Executable) -> Iterable[Any]:
-    # Some thousand rows at a time: a hundred thousand with their pictures would be held twice.
-    return session.execute(statement.execution_options(yield_per=ROWS_AT_ONCE))
+    # Some thousand rows at a time: a hundred thousand with their pictures would be held twice. By the connection: the
+    # session would look each row through for objects.
+    return session.connection().execute(statement, execution_options={"yield_per": ROWS_AT_ONCE})
 
 
 def _pick_score(aggregates: dict[str, Any] | None, score: str) -> float | None:
