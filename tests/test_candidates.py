@@ -1,5 +1,6 @@
 """The pool's images as candidates: the ranking's order, and nothing that cannot be labelled."""
 
+import itertools
 import math
 from typing import Any
 
@@ -33,6 +34,7 @@ from maskloop_learner.select.candidates import Candidates
 from maskloop_learner.select.choosing import ChoosingError, Options, choose
 
 VERSION = "maskloop-0123456789ab"
+PROJECTS = itertools.count(1)
 
 
 @pytest.fixture
@@ -108,7 +110,7 @@ def chosen_ids(pool: Pool, candidates: Candidates) -> list[int]:
 )
 def test_the_default_strategy_is_the_pools_ranking(pool: Pool, rows: list[tuple[float, str]], random: Any) -> None:
     """Whether an image is ranked, predicted or both, in whatever order tasks came; ties by Label Studio's id."""
-    number = add_project(pool, ls_id=random.randrange(10**6))
+    number = add_project(pool, ls_id=next(PROJECTS))
     model = add_model(pool, number)
     version = f"maskloop-{number}"
     with pool.write() as session:
@@ -198,10 +200,21 @@ def test_any_score_that_is_kept_can_be_asked_for(pool: Pool, project: int) -> No
             load(pool, project, score=wrong)
 
 
-def test_a_score_that_a_single_pass_does_not_know_is_refused(pool: Pool, project: int) -> None:
-    place(pool, add_task(pool, project, 1), 0.9, Tumor=0.0)
-    with pytest.raises(ChoosingError, match="MASKLOOP_CHEAP_RANKING=false"):
+def test_a_score_that_a_single_pass_does_not_know_is_the_masks(pool: Pool, project: int) -> None:
+    """The largest over the labels; not known of images without a mask, and refused while no mask is drawn."""
+    tasks = [add_task(pool, project, ls_id) for ls_id in (1, 2)]
+    for task in tasks:
+        place(pool, task, 0.9, Tumor=0.0, Edema=0.0)
+    with pytest.raises(ChoosingError, match=r"no mask is drawn yet.*MASKLOOP_CHEAP_RANKING=false"):
         load(pool, project, score="mutual_information/mean")
+    predict(pool, tasks[0], 0.9, Tumor=1, Edema=2)
+    with pool.write() as session:
+        for label, value in (("Tumor", 0.2), ("Edema", 0.1)):
+            kept = {"mutual_information": {"mean": value}}
+            session.execute(update(Score).where(Score.label == label).values(aggregates=kept))
+    found = load(pool, project, score="mutual_information/mean").scores
+    assert found[0] == 0.2
+    assert math.isnan(found[1])
 
 
 def test_tasks_of_the_open_batch_can_be_left_out(pool: Pool, project: int) -> None:
