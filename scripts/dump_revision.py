@@ -87,6 +87,8 @@ def rows(*, parts: bool) -> dict[str, list[dict[str, Any]]]:
         ],
         "train_requests": [{"id": 1, "project_id": 1, "cause": "button", "round_id": 1}],
         "batches": [{"id": 1, "project_id": 1, "strategy": "uncertainty", "items": [{"task_id": 1, "rank": 1}]}],
+        "batch_items": [{"batch_id": 1, "task_id": 1, "position": 1, "slot": "uncertain", "reason": "most uncertain"}],
+        "embeddings": [{"image_digest": digest(1), "space": "nano", "vector": b"\x00\x3c"}],
         "cursors": [{"name": "alerts", "position": 1}],
         "events": [{"id": 1, "project_id": 1, "kind": "round.opened", "subject": "1", "data": {"cause": "labels"}}],
     }

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-from maskloop_learner.pool.schema import Image, Label, Model, Prediction, Rank, Score, Snapshot, Task
+from maskloop_learner.pool.schema import Embedding, Image, Label, Model, Prediction, Rank, Score, Snapshot, Task
 from maskloop_learner.pool.store import BlobError, Kind, Store, StoreError
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -19,7 +19,9 @@ COLUMNS: dict[InstrumentedAttribute[Any], Kind] = {
     Task.image_digest: "images",
     Prediction.image_digest: "images",
     Rank.image_digest: "images",
+    Embedding.image_digest: "images",
     Score.mask_digest: "masks",
+    Score.map_digest: "maps",
     Model.weights_digest: "weights",
     Model.manifest_digest: "manifests",
     Snapshot.digest: "manifests",

@@ -205,6 +205,8 @@ class Label(Base):
     """Label -> {"text", "source", ..}: what the model was asked of this image."""
     error: Mapped[str | None]
     """Why this version cannot be learnt from (for instance a mask of another size); else None."""
+    batch_id: Mapped[int | None] = mapped_column(ForeignKey("batches.id"))
+    """The batch that its task was in when the annotation was made; None: it was served outside any."""
     ls_updated_at: Mapped[datetime]
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
@@ -298,6 +300,8 @@ class Score(Base):
     prompt_source: Mapped[str] = mapped_column(String(40), default="")
     """Where the prompt came from: template, field, sheet, annotator or default."""
     mask_digest: Mapped[str] = mapped_column(String(64))
+    map_digest: Mapped[str | None] = mapped_column(String(64))
+    """Blob of kind `maps`: the predictive entropy of every pixel, see `pool.maps`; None where none was kept."""
     area: Mapped[int] = mapped_column(default=0)
     """Pixels in the mask."""
     probability: Mapped[float] = mapped_column(default=0.0)
@@ -435,17 +439,70 @@ class TrainRequest(Base):
 
 
 class Batch(Base):
-    """A locked list of tasks to label next, with the reason for each."""
+    """A locked list of tasks to label next; `BatchItem` has the tasks, with the reason for each."""
 
     __tablename__ = "batches"
+    __table_args__ = (
+        # Label Studio serves one order: a project has one open batch.
+        Index(
+            "ux_batches_open",
+            "project_id",
+            unique=True,
+            sqlite_where=text("state = 'open'"),
+            postgresql_where=text("state = 'open'"),
+        ),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), index=True)
+    number: Mapped[int] = mapped_column(default=0)
+    """Within the project, from 1."""
+    state: Mapped[str] = mapped_column(String(10), default="open")
+    """open, closed or undone."""
     strategy: Mapped[str] = mapped_column(String(60))
+    options: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What it was chosen with, beside the strategy: size, shares, caps."""
+    seed: Mapped[int] = mapped_column(default=0)
     version_id: Mapped[str | None] = mapped_column(String(40))
-    items: Mapped[list[Any]] = mapped_column(default=list)
-    """[{"task_id", "rank", "score", "reason"}]."""
+    """The prediction version whose scores it was chosen by; None where no score counted."""
+    ls_view_id: Mapped[int | None]
+    """The tab of Label Studio's Data Manager that shows it."""
+    created_by: Mapped[str] = mapped_column(String(200), default="")
     closed_at: Mapped[datetime | None]
+    """When it was closed or undone."""
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class BatchItem(Base):
+    """A task of a batch. `task_id` is the first part of the task."""
+
+    __tablename__ = "batch_items"
+    __table_args__ = (UniqueConstraint("batch_id", "task_id"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    batch_id: Mapped[int] = mapped_column(ForeignKey("batches.id"))
+    task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"), index=True)
+    position: Mapped[int]
+    """From 1: the order in which it is served."""
+    slot: Mapped[str] = mapped_column(String(20))
+    """What it was chosen for: uncertain, diverse, typical or random."""
+    score: Mapped[float | None]
+    """What the strategy ranked it by."""
+    reason: Mapped[str]
+    figures: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """The reason as numbers: rank among the candidates, neighbours, group."""
+
+
+class Embedding(Base):
+    """Where an image lies among others: a vector of length 1, by which images are alike or not."""
+
+    __tablename__ = "embeddings"
+
+    image_digest: Mapped[str] = mapped_column(ForeignKey("images.digest"), primary_key=True)
+    space: Mapped[str] = mapped_column(String(60), primary_key=True)
+    """What made it; vectors of two spaces cannot be compared."""
+    vector: Mapped[bytes]
+    """Little-endian float16."""
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 

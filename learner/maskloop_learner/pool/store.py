@@ -10,7 +10,7 @@ from maskloop_learner.pool.filesystem import open_blobs
 
 __all__ = ["BlobError", "Kind", "Store", "StoreDown", "StoreError"]
 
-Kind = Literal["images", "masks", "weights", "manifests"]
+Kind = Literal["images", "masks", "maps", "weights", "manifests"]
 _DIGITS = "0123456789abcdef"
 
 

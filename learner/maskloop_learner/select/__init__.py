@@ -1,1 +1,1 @@
-"""Strategies that choose what to label next."""
+"""Which images are labelled next: strategies over scores and embeddings, and what they are worth."""
