@@ -15,7 +15,7 @@ from maskloop_learner.pool.members import batch_scores
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import drawn, open_places
 from maskloop_learner.pool.schema import Prediction, Project, Push, Task, utcnow
-from maskloop_learner.select.order import plain_score
+from maskloop_learner.select.order import LEAST, plain_score
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ def find_due(session: Session, project_id: int, versions: Sequence[str]) -> list
         .join(Task, Task.id == Push.task_id)
         .outerjoin(places, places.c.ls_id == Task.ls_id)
         .where(Push.project_id == project_id, Push.version_id.in_(versions), Push.gone_at.is_(None))
-        .where(or_(Push.score < 0, Push.score.is_(None), places.c.position.is_not(None)))
+        .where(or_(Push.score < LEAST, Push.score.is_(None), places.c.position.is_not(None)))
     )
     wanted = batch_scores(session, project_id)
     rows = [

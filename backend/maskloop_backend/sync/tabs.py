@@ -8,10 +8,11 @@ from maskloop_backend.labelstudio.client import LabelStudio
 from maskloop_backend.labelstudio.paging import Condition
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Batch, BatchItem, Project
+from maskloop_learner.select.order import LEAST
 
 log = logging.getLogger(__name__)
 
-IN_BATCH = Condition("predictions_score", "less", "Number", 0)
+IN_BATCH = Condition("predictions_score", "less", "Number", LEAST)
 """What only members of the open batch fulfil."""
 IN_ORDER = "tasks:predictions_score"
 

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.schema import Batch, BatchItem, Task, utcnow
 from maskloop_learner.select.candidates import Pick
+from maskloop_learner.select.order import MOST_MEMBERS
 
 Ended = Literal["closed", "undone"]
 
@@ -37,8 +38,9 @@ def create_batch(
     """
     if not picks:
         raise BatchError("a batch needs at least one image, got none; import images, or wait until they are fetched")
-    if (before := find_open(session, project_id)) is not None:
-        raise BatchError(_taken(before.number))
+    if len(picks) > MOST_MEMBERS:
+        raise BatchError(f"a batch has {MOST_MEMBERS} images at most, got {len(picks)}; choose fewer")
+    refuse_second(session, project_id)
     last = session.scalar(select(func.max(Batch.number)).where(Batch.project_id == project_id)) or 0
     batch = Batch(
         project_id=project_id,
@@ -64,6 +66,12 @@ def create_batch(
     data = {"strategy": strategy, "images": len(picks), "seed": seed, "options": dict(options), "by": by}
     record(session, "batch.created", project_id=project_id, subject=str(batch.number), data=data)
     return batch
+
+
+def refuse_second(session: Session, project_id: int) -> None:
+    """Raise BatchError when a batch of the project is open."""
+    if (before := find_open(session, project_id)) is not None:
+        raise BatchError(_taken(before.number))
 
 
 def find_open(session: Session, project_id: int) -> Batch | None:

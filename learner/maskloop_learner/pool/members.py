@@ -1,19 +1,21 @@
 """The tasks of a batch: how each of them stands, and the serving scores that give them their order."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from sqlalchemy import exists, func, select
+from sqlalchemy import exists, select
 from sqlalchemy.orm import Session, aliased
 
 from maskloop_learner.pool.batches import end_batch, find_open
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import answers, current_version, drawn
+from maskloop_learner.pool.queries import answers, current_version, drawn, open_places
 from maskloop_learner.pool.schema import Batch, BatchItem, Label, Prediction, Task
 from maskloop_learner.select.order import batch_score
 
 Standing = Literal["waiting", "labelled", "skipped", "failed", "deleted"]
+STANDINGS: tuple[Standing, ...] = get_args(Standing)
 """Of a task in its batch; `failed` where its image cannot be read or predicted."""
 
 
@@ -75,6 +77,12 @@ def members(session: Session, batch: Batch) -> list[Member]:
     ]
 
 
+def count_states(rows: Iterable[Member]) -> dict[Standing, int]:
+    """How many of a batch's tasks stand how."""
+    found = Counter(row.state for row in rows)
+    return {state: found[state] for state in STANDINGS}
+
+
 def close_finished(pool: Pool, project_id: int) -> int | None:
     """Close the open batch when none of its tasks waits any longer; return its number if it was closed."""
     with pool.read() as session:
@@ -92,15 +100,9 @@ def close_finished(pool: Pool, project_id: int) -> int | None:
 
 def batch_scores(session: Session, project_id: int) -> dict[int, float]:
     """Label Studio's id of each task in the open batch -> its serving score; empty without an open batch."""
-    if (batch := find_open(session, project_id)) is None:
-        return {}
-    size = session.scalar(select(func.max(BatchItem.position)).where(BatchItem.batch_id == batch.id)) or 0
-    statement = (
-        select(Task.ls_id, BatchItem.position)
-        .join(BatchItem, BatchItem.task_id == Task.id)
-        .where(BatchItem.batch_id == batch.id)
-    )
-    return {ls_id: batch_score(position, size) for ls_id, position in session.execute(statement)}
+    places = open_places(project_id)
+    rows = session.execute(select(places.c.ls_id, places.c.position))
+    return {ls_id: batch_score(position) for ls_id, position in rows}
 
 
 def _parts(session: Session, batch: Batch) -> dict[int, _Part]:
