@@ -1,10 +1,13 @@
 """Batches in the pool: one at a time, how their tasks stand, when they close, and which labels were made in them."""
 
+import json
 import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import pytest
+from command_fixture import Command
 from pool_fixture import add_label, add_model, add_project, add_task, png_bytes
 from sqlalchemy import select
 from test_sync import annotation, take
@@ -22,7 +25,8 @@ from maskloop_learner.pool.batches import (
 from maskloop_learner.pool.members import batch_scores, close_finished, members
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import unscored
-from maskloop_learner.pool.schema import Batch, Event, Label, Prediction, Task, utcnow
+from maskloop_learner.pool.schema import Batch, Event, Label, Prediction, Snapshot, Task, utcnow
+from maskloop_learner.pool.snapshot import freeze_snapshot, load_manifest
 from maskloop_learner.select.candidates import Pick
 
 
@@ -233,3 +237,26 @@ def test_what_the_open_batch_lacks_is_predicted_first(pool: Pool, project: int) 
     with pool.read() as session:
         order = [question.image for question in unscored(session, project, "v1", limit=10)]
     assert order == [digests[ls_id] for ls_id in (1, 2, 3, 4, 5)]
+
+
+def test_a_snapshot_and_an_export_say_which_batch_a_label_was_made_in(
+    pool: Pool, project: int, command: Command, tmp_path: Path
+) -> None:
+    """By the batch's number and strategy; of a label made outside any, a snapshot says what it said before."""
+    ids = task_ids(pool, project)
+    batch = open_batch(pool, project, [2, 3], at=annotation(0).created_at)
+    take(pool, ids[1], annotation(1))
+    take(pool, ids[2], annotation(2, id=32))
+    end(pool, batch, undo=True)
+    freeze_snapshot(pool, project, share=0.5)
+    with pool.read() as session:
+        manifest = load_manifest(pool, session.scalars(select(Snapshot)).one())
+    voices = {item["ls_task"]: dict(item["annotations"][0]) for item in manifest["items"]}
+    assert (voices[2]["batch"], voices[2]["strategy"]) == (1, "uncertainty")
+    assert sorted(voices[1]) == ["annotation", "author", "label", "version"]
+    assert command("export", str(tmp_path / "out"), "--format", "pairs")[0] == 0
+    items = json.loads((tmp_path / "out" / "manifest.json").read_text())["items"]
+    assert {row["task"]: (row["batch"], row["strategy"]) for row in items} == {
+        1: (None, None),
+        2: (1, "uncertainty"),
+    }
