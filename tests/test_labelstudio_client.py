@@ -15,6 +15,7 @@ from PIL import Image
 
 from maskloop_backend.labelstudio import paging, predictions, transport
 from maskloop_backend.labelstudio.client import Changes, LabelStudio, LabelStudioError
+from maskloop_backend.labelstudio.views import UNLABELLED
 
 pytestmark = pytest.mark.slow
 
@@ -243,10 +244,8 @@ def test_the_stream_and_the_data_manager_serve_the_lowest_score_first(
     assert client.busy_tasks(project) == set()
     label_studio.api("POST", f"/api/tasks/{tasks[2]}/drafts", json={"result": regions()}).raise_for_status()
     assert client.busy_tasks(project) == {tasks[2]}
-    view = client.ensure_view(project, "By uncertainty", ordering="tasks:predictions_score", unlabelled_only=True)
-    assert (
-        client.ensure_view(project, "By uncertainty", ordering="tasks:predictions_score", unlabelled_only=True) == view
-    )
+    view = client.ensure_view(project, "By uncertainty", ordering="tasks:predictions_score", where=[UNLABELLED])
+    assert client.ensure_view(project, "By uncertainty", ordering="tasks:predictions_score", where=[UNLABELLED]) == view
 
 
 def test_an_open_task_survives_the_switch_but_not_the_deletion(client: LabelStudio, project: int) -> None:

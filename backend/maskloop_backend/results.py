@@ -12,11 +12,15 @@ from maskloop_backend.masks.regions import to_regions
 from maskloop_learner.pool.masks import decode_mask
 from maskloop_learner.pool.schema import Prediction, Score
 from maskloop_learner.pool.store import Store
+from maskloop_learner.select.order import plain_score
 
 UNTRAINED = "maskloop-untrained"
 """Model version of a project that has no model yet."""
 UNANSWERED = "maskloop-unanswered"
 """Model version of an empty reply that is no prediction: nothing was predicted, for a reason in the log."""
+
+BATCHED = "maskloop-batch"
+"""Model version of empty predictions that carry the order of a batch in a project that has no model yet."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +47,9 @@ def make_result(
 ) -> dict[str, Any]:
     """One task's prediction as Label Studio takes it: the regions of all its images, serving score, model version.
 
-    The serving score is 1 - uncertainty of the most uncertain image. A blind task has it too, and no region: it comes
-    in its place in the order, and its annotator is shown nothing. Raises StoreError when a mask is missing and
-    ValueError when one cannot be read, or when no image could be predicted.
+    The serving score is 1 - uncertainty of the most uncertain image, whatever batch the task is in. A blind task has
+    it too, and no region: it comes in its place in the order, and its annotator is shown nothing. Raises StoreError
+    when a mask is missing and ValueError when one cannot be read, or when no image could be predicted.
     """
     uncertainties = [image.prediction.uncertainty for image in images if image.prediction.uncertainty is not None]
     if not uncertainties:
@@ -60,8 +64,11 @@ def make_result(
             # with its id. Were the ids apart, the mask before would stay beneath, and the label be both united.
             region_prefix=image.prediction.image_digest,
         )
-    score = min(1.0, max(0.0, round(1.0 - max(uncertainties), 9)))
-    return {"result": regions, "score": score, "model_version": images[0].prediction.version_id}
+    return {
+        "result": regions,
+        "score": plain_score(max(uncertainties)),
+        "model_version": images[0].prediction.version_id,
+    }
 
 
 def encode_result(images: Sequence[Predicted], *, interface: Interface, store: Store, blind: bool = False) -> bytes:

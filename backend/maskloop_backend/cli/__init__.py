@@ -10,6 +10,7 @@ from redis import RedisError
 from sqlalchemy.exc import OperationalError
 
 from maskloop_backend.cli import (
+    batches,
     bench,
     demo,
     evaluating,
@@ -43,6 +44,7 @@ MODULES = (
     label_config,
     prompts,
     ranking,
+    batches,
     models,
     evaluating,
     bench,

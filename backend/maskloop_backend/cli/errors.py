@@ -12,11 +12,13 @@ from maskloop_backend.services import PortBusy
 from maskloop_backend.supervisor import HomeBusy
 from maskloop_backend.sync.loop import AlreadyRunning
 from maskloop_learner.model.backbones import BackboneError
+from maskloop_learner.pool.batches import BatchError
 from maskloop_learner.pool.database import DatabaseError
 from maskloop_learner.pool.groups import GroupingError
 from maskloop_learner.pool.merging import MergeError
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.prompts.template import TemplateError
+from maskloop_learner.select.options import ChoosingError
 from maskloop_learner.train.registry import ChampionConflict, ModelUnusable, NoPreviousModel
 from maskloop_queue.ranking import ModelBroken
 from maskloop_queue.valkey import ValkeyError
@@ -31,6 +33,8 @@ EXPECTED: tuple[type[Exception], ...] = (
     AlreadyRunning,
     BackboneError,
     BackupError,
+    BatchError,
+    ChoosingError,
     ChampionConflict,
     CommandError,
     ConfigError,

@@ -18,6 +18,7 @@ from maskloop_backend.demo.slices import DemoError
 from maskloop_backend.labelstudio.client import LabelStudio
 from maskloop_backend.labelstudio.config import read_interface
 from maskloop_backend.labelstudio.template import write_config
+from maskloop_backend.labelstudio.views import UNLABELLED
 from maskloop_backend.masks.regions import to_regions
 from maskloop_backend.sync.work import new_images, waiting_tasks
 from maskloop_learner.pool.masks import decode_mask
@@ -88,7 +89,7 @@ def prepare(settings: Settings, content: DemoContent, account: Account, *, stopp
             for finding in connection.findings:
                 if finding.level == "problem":
                     raise DemoError(f"the demo's project cannot be connected: {finding.what} {finding.fix}")
-            client.ensure_view(ls_id, TAB, ordering="tasks:predictions_score", unlabelled_only=True, hidden=HIDDEN)
+            client.ensure_view(ls_id, TAB, ordering="tasks:predictions_score", where=[UNLABELLED], hidden=HIDDEN)
         with pool.read() as session:
             project_id = session.scalars(select(Project.id).where(Project.ls_url == url, Project.ls_id == ls_id)).one()
         predicted = _await_masks(pool, project_id, content, stopped)

@@ -101,9 +101,10 @@ class Predictions(Tasks):
             self.json("DELETE", path, json={"model_version": version}, timeout=BULK_TIMEOUT)["deleted_predictions"]
         )
 
-    def set_score(self, prediction: int, score: float) -> None:
-        """Change the score of a prediction (50-80 ms); kept to the last bit."""
-        self.call("PATCH", f"api/predictions/{prediction}/", json={"score": score})
+    def set_score(self, prediction: int, score: float) -> bool:
+        """Change the score of a prediction (50-80 ms); kept to the last bit. False when the prediction is gone."""
+        answer = self.call("PATCH", f"api/predictions/{prediction}/", json={"score": score}, gone_is_fine=True)
+        return answer.status_code != 404
 
     def model_versions(self, project: int) -> dict[str, int]:
         """Prediction version -> number of its predictions in the project."""

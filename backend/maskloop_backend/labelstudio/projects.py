@@ -1,15 +1,14 @@
-"""Projects, users, and the tabs of the Data Manager."""
+"""Projects and users."""
 
-from collections.abc import Sequence
 from typing import Any
 
-from maskloop_backend.labelstudio.predictions import Predictions
 from maskloop_backend.labelstudio.records import Project
+from maskloop_backend.labelstudio.views import Views
 
 LIST_PAGE = 100
 
 
-class Projects(Predictions):
+class Projects(Views):
     """The part of the client that reads and writes projects."""
 
     def whoami(self) -> dict[str, Any]:
@@ -64,30 +63,3 @@ class Projects(Predictions):
         data = self._json(answer)
         rows = data.get("results", []) if isinstance(data, dict) else data
         return [row["user"] if isinstance(row.get("user"), int) else row.get("id", 0) for row in rows]
-
-    def ensure_view(
-        self, project: int, title: str, *, ordering: str, unlabelled_only: bool = False, hidden: Sequence[str] = ()
-    ) -> int:
-        """A tab of the Data Manager of this title, made or brought up to date; returns its id.
-
-        `ordering` e.g. "tasks:predictions_score" for the most uncertain first, `hidden` e.g. ["tasks:inner_id"].
-        """
-        items = [
-            {"filter": "filter:tasks:total_annotations", "operator": "equal", "type": "Number", "value": 0},
-        ]
-        data = {
-            "title": title,
-            "type": "list",
-            "target": "tasks",
-            "ordering": [ordering],
-            "hiddenColumns": {"explore": list(hidden), "labeling": list(hidden)},
-            "filters": {"conjunction": "and", "items": items if unlabelled_only else []},
-        }
-        body = {"project": project, "data": data}
-        for view in self.json("GET", "api/dm/views/", params={"project": project}):
-            if view["project"] == project and view["data"].get("title") == title:
-                old = view["data"]
-                if any(old.get(key) != data[key] for key in ("ordering", "filters", "hiddenColumns")):
-                    self.call("PATCH", f"api/dm/views/{view['id']}/", json=body)
-                return int(view["id"])
-        return int(self.json("POST", "api/dm/views/", json=body)["id"])

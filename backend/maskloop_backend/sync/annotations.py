@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from maskloop_backend.labelstudio.client import Annotation, AnnotationHead
 from maskloop_backend.labelstudio.controls import Interface
 from maskloop_backend.masks.regions import RegionError, from_regions
+from maskloop_learner.pool.batches import batch_at
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.masks import encode_mask
 from maskloop_learner.pool.pool import Pool
@@ -65,6 +66,11 @@ def take_annotation(
     )
     with pool.write() as session:
         before = _newest(session, task.id, row.ls_annotation_id)
+        if before is None or before.deleted:
+            # By the time at which it was made: the batch may have ended before it is read here.
+            row.batch_id = batch_at(session, task, body.created_at)
+        else:
+            row.batch_id = before.batch_id
         if before is not None:
             # Label Studio blanks the parent when the prediction is deleted: what the annotator saw stays known.
             if not before.deleted:  # else another annotation that got the same number
@@ -110,6 +116,7 @@ def drop_annotations(pool: Pool, project_id: int, task_id: int, gone: Sequence[i
                     current=False,
                     deleted=True,
                     parent_prediction=before.parent_prediction,
+                    batch_id=before.batch_id,
                     ls_updated_at=utcnow(),
                 )
             )

@@ -21,13 +21,17 @@ from maskloop_backend.sync import work
 from maskloop_backend.sync.config import ConfigError, follow_config
 from maskloop_backend.sync.display import show_uncertainties
 from maskloop_backend.sync.fairness import enqueue_fairly
+from maskloop_backend.sync.ordering import keep_order
 from maskloop_backend.sync.pull import Puller
 from maskloop_backend.sync.push import Pusher
 from maskloop_backend.sync.retention import drop_old_predictions
 from maskloop_backend.sync.returning import switch_back
+from maskloop_backend.sync.tabs import follow_batches
+from maskloop_backend.sync.unmodelled import Unmodelled
 from maskloop_backend.sync.upkeep import Upkeep
 from maskloop_learner.pool.database import reason_of
 from maskloop_learner.pool.events import record
+from maskloop_learner.pool.members import close_finished
 from maskloop_learner.pool.merging import MergeError
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project, utcnow
@@ -223,12 +227,13 @@ class Sync:
                 self._look_at[project.id] = time.monotonic()
             if full and version:
                 pusher.recheck(project.id, version)
+        ordered = self._serve_batch(project, client, pusher, version, look=look)
         # A person may be waiting for what is pushed next, so images and predictions take turns.
         fetched = puller.take_images(project.id)
         # Images are waited for already, none of them is waited for twice.
         self._fetching |= fetched > 0
         if version is None:
-            return fetched > 0
+            return fetched > 0 or not ordered
         with self.pool.read() as session:
             # Counted before the push: what is scored meanwhile is not in Label Studio yet.
             unfinished = work.waiting_tasks(session, project.id, version) + work.new_images(session, project.id)
@@ -242,7 +247,22 @@ class Sync:
         if look and time.monotonic() >= self._retention_at.get(project.id, 0.0):
             self._retention_at[project.id] = time.monotonic() + RETENTION_EVERY
             drop_old_predictions(self.pool, client, project.id, self.settings)
-        return fetched > 0 or not complete
+        return fetched > 0 or not complete or not ordered
+
+    def _serve_batch(
+        self, project: Project, client: LabelStudio, pusher: Pusher, version: str | None, *, look: bool
+    ) -> bool:
+        """Have the open batch served in its order; return whether it is."""
+        if (number := close_finished(self.pool, project.id)) is not None:
+            log.info("project %d: batch %d is closed, no image of it waits", project.ls_id, number)
+        with self.pool.read() as session:
+            project = session.get_one(Project, project.id)
+        ordered = keep_order(self.pool, client, project, version, beat=self.beat.touch)
+        if version is None:
+            unmodelled = Unmodelled(pool=self.pool, client=client, pusher=pusher, beat=self.beat.touch)
+            ordered &= not unmodelled.serve(project, look=look)
+        follow_batches(self.pool, client, project)
+        return ordered
 
     def _follow_config(self, project: Project, client: LabelStudio, puller: Puller) -> Project:
         try:

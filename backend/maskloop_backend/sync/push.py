@@ -17,8 +17,17 @@ from maskloop_backend.labelstudio.controls import Interface
 from maskloop_backend.results import Predicted, encode_result
 from maskloop_backend.sync.retention import drop_empty_replies
 from maskloop_learner.pool.events import record
+from maskloop_learner.pool.members import batch_scores
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import answers, current_version, drawn, scores_of, servable
+from maskloop_learner.pool.queries import (
+    answers,
+    by_place,
+    current_version,
+    drawn,
+    open_places,
+    scores_of,
+    servable,
+)
 from maskloop_learner.pool.schema import Label, Prediction, PredictionVersion, Project, Push, Score, Task, utcnow
 from maskloop_learner.pool.store import BlobError
 
@@ -42,6 +51,8 @@ class Ready:
     """Field of the task's data -> what was predicted of the image in it."""
     blind: bool = False
     """Its annotator is to see none of it."""
+    score: float | None = None
+    """Its serving score in the open batch; None outside."""
 
 
 class Pusher:
@@ -69,7 +80,7 @@ class Pusher:
                 self.beat()
                 sent = self.client.import_predictions(project.ls_id, rows)
                 if sent.unknown_tasks:
-                    self._note_deleted(project, sent.unknown_tasks)
+                    self.note_deleted(project, sent.unknown_tasks)
             # Label Studio does not say which ids it gave, and may have saved a reply to /predict meanwhile.
             after = self.adopt(project, version, [item.ls_id for item in ready])
             if not after:
@@ -105,8 +116,8 @@ class Pusher:
                 else:
                     if push.gone_at is not None or push.version_id != version:
                         # Label Studio on SQLite may give the number of one that was deleted to the next.
-                        push.version_id, push.score, push.stale, push.stale_at = version, score, "", None
-                    push.gone_at, push.task_id = None, ids[ls_id]
+                        push.version_id, push.stale, push.stale_at = version, "", None
+                    push.gone_at, push.task_id, push.score = None, ids[ls_id], score
         return set(found)
 
     def recheck(self, project_id: int, version: str) -> None:
@@ -199,7 +210,8 @@ class Pusher:
                 row.gone_at, row.stale, row.stale_at = utcnow(), "", None
         return True
 
-    def _note_deleted(self, project: Project, ls_ids: Collection[int]) -> None:
+    def note_deleted(self, project: Project, ls_ids: Collection[int]) -> None:
+        """Note that tasks are gone in Label Studio, as a push found out."""
         log.info("project %d: tasks %s were deleted meanwhile", project.ls_id, sorted(ls_ids))
         with self.pool.write() as session:
             statement = select(Task).where(Task.project_id == project.id, Task.ls_id.in_(list(ls_ids)))
@@ -210,17 +222,20 @@ class Pusher:
         other = aliased(Task)
         held = Push.task_id == other.id, Push.version_id == version, Push.gone_at.is_(None)
         done = exists().where(*_same_task(other, project_id), *held)
+        places = open_places(project_id)
         statement = (
             select(Task.ls_id)
             .join(Prediction, answers(Prediction, version))
+            .outerjoin(places, places.c.ls_id == Task.ls_id)
             .where(*servable(project_id), Prediction.uncertainty.is_not(None), ~done, ~drawn())
             .where(~_unfinished(project_id, version))
             .group_by(Task.ls_id)
-            .order_by(func.max(Prediction.uncertainty).desc(), Task.ls_id)
+            .order_by(by_place(places), func.max(Prediction.uncertainty).desc(), Task.ls_id)
             .limit(TASKS_AT_ONCE)
         )
         with self.pool.read() as session:
-            found = {ls_id: Ready(ls_id, []) for ls_id in session.scalars(statement)}
+            scores = batch_scores(session, project_id)
+            found = {ls_id: Ready(ls_id, [], score=scores.get(ls_id)) for ls_id in session.scalars(statement)}
             parts = (
                 select(Task.ls_id, Task.part, Task.blind, Prediction)
                 .join(Prediction, answers(Prediction, version))
@@ -248,7 +263,8 @@ class Pusher:
             if rows and size + len(text) > BYTES_AT_ONCE:
                 yield rows
                 rows, size = [], 0
-            rows.append({"task": item.ls_id, **json.loads(text)})
+            row = {"task": item.ls_id, **json.loads(text)}
+            rows.append(row if item.score is None else {**row, "score": item.score})
             size += len(text)
         if rows:
             yield rows

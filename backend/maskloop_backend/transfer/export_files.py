@@ -101,6 +101,8 @@ def describe(row: Row, file: str, masks: Mapping[str, str] | None, folder: Folde
         "author": row.author,
         "annotated_at": row.annotated_at.isoformat(),
         "lead_time": row.lead_time,
+        "batch": row.batch,
+        "strategy": row.strategy,
         "name": row.name,
         "prompt": prompt_of(row),
         "origin": row.data.get(ORIGIN),

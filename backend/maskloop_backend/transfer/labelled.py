@@ -13,7 +13,7 @@ from maskloop_backend.transfer.names import shown_name
 from maskloop_learner.pool.masks import Mask, decode_mask
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import usable_labels
-from maskloop_learner.pool.schema import Image, Label, Project, Snapshot, Task
+from maskloop_learner.pool.schema import Batch, Image, Label, Project, Snapshot, Task
 from maskloop_learner.pool.snapshot import load_manifest
 
 ROWS_AT_ONCE = 500
@@ -44,6 +44,10 @@ class Row:
     author: str | None
     annotated_at: datetime
     lead_time: float | None
+    batch: int | None
+    """Number of the batch that it was made in; None: it was served outside any."""
+    strategy: str | None
+    """What that batch was chosen by."""
     data: Mapping[str, Any]
     """The task's fields."""
 
@@ -100,12 +104,15 @@ class Labelled:
         for chunk in _chunks(labels):
             with self.pool.read() as session:
                 statement = (
-                    select(Label, Task, Image)
+                    select(Label, Task, Image, Batch)
                     .join(Task, Task.id == Label.task_id)
+                    .outerjoin(Batch, Batch.id == Label.batch_id)
                     .join(Image, Image.digest == Task.image_digest)
                     .where(Label.id.in_(chunk))
                 )
-                found = {label.id: (label, task, image) for label, task, image in session.execute(statement)}
+                found = {
+                    label.id: (label, task, image, batch) for label, task, image, batch in session.execute(statement)
+                }
             yield from (self._row(*found[label]) for label in chunk if label in found)
 
     def image(self, row: Row) -> bytes:
@@ -138,7 +145,7 @@ class Labelled:
             )
         return [label for _, label, _ in sorted(newest.values(), key=lambda mark: (mark[2], mark[1]))]
 
-    def _row(self, label: Label, task: Task, image: Image) -> Row:
+    def _row(self, label: Label, task: Task, image: Image, batch: Batch | None) -> Row:
         return Row(
             name=shown_name(task.data.get("name"), task.url, task.ls_id),
             image=image.digest,
@@ -154,6 +161,8 @@ class Labelled:
             author=label.author,
             annotated_at=label.ls_updated_at,
             lead_time=label.lead_time,
+            batch=None if batch is None else batch.number,
+            strategy=None if batch is None else batch.strategy,
             data=task.data,
         )
 

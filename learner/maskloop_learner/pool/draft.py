@@ -1,8 +1,9 @@
 """A snapshot before it is frozen: what would be learnt from and validated on, worked out without writing a row."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from maskloop_learner.pool.batches import list_batches
 from maskloop_learner.pool.belonging import Belonging, find_groups
 from maskloop_learner.pool.concerns import find_warnings
 from maskloop_learner.pool.groups import name_of, source_of
@@ -20,7 +21,7 @@ from maskloop_learner.pool.manifest import (
 )
 from maskloop_learner.pool.merging import merge_known, merge_labels
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Project
+from maskloop_learner.pool.schema import Label, Project
 from maskloop_learner.pool.split import Past, split_groups
 from maskloop_learner.pool.voices import Labelled, choose_voices, knows, labels_by_image
 
@@ -43,6 +44,8 @@ class Drafted:
     labels: dict[str, list[Labelled]]
     before: Manifest
     """The last snapshot; before the first, an empty one."""
+    batches: Mapping[int, tuple[int, str]] = field(default_factory=dict)
+    """Id of a batch -> its number and strategy."""
 
 
 def read_labels(pool: Pool, project_id: int) -> Drafted:
@@ -51,9 +54,10 @@ def read_labels(pool: Pool, project_id: int) -> Drafted:
         project = session.get_one(Project, project_id)
         labels = labels_by_image(session, project_id)
         before = newest_manifest(pool, session, project_id) or _nothing(project_id)
+        batches = {batch.id: (batch.number, batch.strategy) for batch in list_batches(session, project_id)}
     if not labels:
         raise NoLabels(f"project {project.title or project.ls_id!r} has no label to learn from; submit some first")
-    return Drafted(project, labels, before)
+    return Drafted(project, labels, before, batches)
 
 
 def draft_manifest(
@@ -88,7 +92,7 @@ def draft_manifest(
     )
     merged = _merged_before(before, rules.merge)
     for image, rows in chosen.items():
-        item = _describe(project, image, rows, names)
+        item = _describe(project, image, rows, names, read.batches)
         item["split"], item["group"] = side[image], belonging.group[image]
         item["masks"] = _reuse(pool, merged, item) or merge_labels(rows, rules.merge, store=pool.store, keep=keep)
         manifest["items"].append(item)
@@ -102,7 +106,13 @@ def _nothing(project_id: int) -> Manifest:
     return Manifest(project=project_id, labels=[], prompts={}, validation=[], items=[])
 
 
-def _describe(project: Project, image: str, rows: Sequence[Labelled], names: Sequence[str]) -> Item:
+def _describe(
+    project: Project,
+    image: str,
+    rows: Sequence[Labelled],
+    names: Sequence[str],
+    batches: Mapping[int, tuple[int, str]],
+) -> Item:
     label, task = rows[-1]
     item = Item(
         label_id=label.id,
@@ -112,10 +122,7 @@ def _describe(project: Project, image: str, rows: Sequence[Labelled], names: Seq
         image=image,
         masks={},
         split="",
-        annotations=[
-            Voice(label=row.id, annotation=row.ls_annotation_id, version=row.version, author=row.author)
-            for row, _ in rows
-        ],
+        annotations=[_voice(row, batches) for row, _ in rows],
     )
     known = merge_known(rows)
     if known is not None and not set(names) <= set(known):
@@ -127,6 +134,13 @@ def _describe(project: Project, image: str, rows: Sequence[Labelled], names: Seq
     if task.blind:
         item["blind"] = True
     return item
+
+
+def _voice(label: Label, batches: Mapping[int, tuple[int, str]]) -> Voice:
+    voice = Voice(label=label.id, annotation=label.ls_annotation_id, version=label.version, author=label.author)
+    if label.batch_id is not None:
+        voice["batch"], voice["strategy"] = batches[label.batch_id]
+    return voice
 
 
 def _past(project: Project, belonging: Belonging, before: Manifest) -> Past:

@@ -22,6 +22,10 @@ class Voice(TypedDict):
     """Its number in Label Studio."""
     version: int
     author: str | None
+    batch: NotRequired[int]
+    """Number of the batch that it was made in. Absent: it was served outside any."""
+    strategy: NotRequired[str]
+    """What that batch was chosen by."""
 
 
 class Item(TypedDict):

@@ -4,10 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, case, exists, func, select
+from sqlalchemy import ColumnElement, Subquery, and_, case, exists, func, select
 from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.schema import (
+    Batch,
+    BatchItem,
     Champion,
     Label,
     Prediction,
@@ -16,6 +18,9 @@ from maskloop_learner.pool.schema import (
     Score,
     Task,
 )
+
+OUTSIDE = 2**31 - 1
+"""Place of a task that is in no batch: after all that are."""
 
 
 class Question(NamedTuple):
@@ -35,6 +40,22 @@ def servable(project_id: int) -> tuple[ColumnElement[bool], ...]:
 def drawn() -> ColumnElement[bool]:
     """Condition on a task: somebody drew on it; one that was only skipped is not drawn."""
     return exists().where(Label.task_id == Task.id, Label.current, ~Label.cancelled)
+
+
+def open_places(project_id: int) -> Subquery:
+    """The tasks of the project's open batch: `ls_id`, which all images of a task join by, and `position` from 1."""
+    statement = (
+        select(Task.ls_id, BatchItem.position)
+        .join(BatchItem, BatchItem.task_id == Task.id)
+        .join(Batch, Batch.id == BatchItem.batch_id)
+        .where(Batch.project_id == project_id, Batch.state == "open")
+    )
+    return statement.subquery("places")
+
+
+def by_place(places: Subquery) -> ColumnElement[int]:
+    """What a grouped statement that joins `open_places` orders by first: the batch in its order, then all others."""
+    return func.min(func.coalesce(places.c.position, OUTSIDE))
 
 
 def find_project(session: Session, ls_id: int) -> Project | None:
@@ -87,17 +108,20 @@ def scores_of(session: Session, prediction_ids: Iterable[int]) -> dict[int, list
 
 
 def unscored(session: Session, project_id: int, version_id: str, *, limit: int) -> Sequence[Question]:
-    """The project's images that lack a prediction of the version: unlabelled tasks' images first, the most uncertain
-    of those that are ranked first."""
+    """The project's images that lack a prediction of the version: unlabelled tasks' images first, of these the open
+    batch's, then the most uncertain of those that are ranked."""
+    places = open_places(project_id)
     predicted = exists().where(answers(Prediction, version_id))
     labelled = exists().where(Label.task_id == Task.id, Label.current, ~Label.deleted)
     statement = (
         select(Task.image_digest, Task.prompt_digest)
         .outerjoin(Rank, answers(Rank, version_id))
+        .outerjoin(places, places.c.ls_id == Task.ls_id)
         .where(*servable(project_id), Task.image_digest.is_not(None), ~predicted)
         .group_by(Task.image_digest, Task.prompt_digest)
         .order_by(
             func.min(case((labelled, 1), else_=0)),
+            by_place(places),
             func.max(func.coalesce(Rank.uncertainty, -1)).desc(),
             func.min(Task.id),
         )

@@ -361,7 +361,7 @@ class Push(Base):
     task_id: Mapped[int] = mapped_column(ForeignKey("tasks.id"))
     version_id: Mapped[str] = mapped_column(String(40))
     score: Mapped[float | None]
-    """The serving score in Label Studio: 1 - uncertainty."""
+    """The serving score in Label Studio: 1 - uncertainty, or less in the open batch, see `select.order`."""
     gone_at: Mapped[datetime | None]
     """When it was deleted in Label Studio; the row stays, labels may name it as their parent."""
     stale: Mapped[str] = mapped_column(String(10), default="")
