@@ -72,6 +72,11 @@ class Oracle:
             raise OracleError(f"oracle {name} {wanted}, got {level!r}; {kind.help}")
         return cls(name, value)
 
+    @property
+    def swayed(self) -> bool:
+        """Whether it matters what the model has drawn."""
+        return self.name == "anchored"
+
     def __str__(self) -> str:
         return self.name if self.name == "perfect" else f"{self.name}:{self.level:g}"
 

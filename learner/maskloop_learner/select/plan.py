@@ -101,11 +101,15 @@ class Plan:
         return self.folder / "rounds" / f"seed-{step.seed}" / name
 
     def determining(self) -> dict[str, Any]:
-        """What the rounds in one folder must share. More strategies, seeds and rounds may come later."""
+        """What the rounds in one folder must share. More strategies and seeds may come later.
+
+        More rounds may not: the noise of some strategies follows a schedule over all of them.
+        """
         return {
             "images": self.digest(),
             "labels": dict(self.prompts),
             "test": len(self.ground.test),
+            "rounds": self.rounds,
             "batch": self.batch,
             "first": self.first,
             "random_share": self.random_share,
