@@ -41,7 +41,7 @@ def find_duplicates(looks: Sequence[Look], groups: Sequence[int]) -> list[tuple[
     if len(where) < 2:
         return []
     codes = np.array([int(looks[number].phash, 16) for number in where], np.uint64)
-    shapes = _Shapes([looks[number].thumbnail for number in where])
+    shapes = Shapes([looks[number].thumbnail for number in where])
     parts = np.array(groups, np.int64)[where]
     found: list[tuple[int, int]] = []
     for first, second in _near(codes, parts):
@@ -61,7 +61,7 @@ def _near(codes: NDArray[np.uint64], parts: Numbers) -> Iterator[tuple[Numbers, 
     """Pairs of different parts that differ in few bits, some thousand at a time."""
     for start in range(0, len(codes), ROWS_AT_ONCE):
         rows = codes[start : start + ROWS_AT_ONCE]
-        near = _count_bits(rows[:, None] ^ codes[None, start:]) <= MOST_BITS
+        near = count_bits(rows[:, None] ^ codes[None, start:]) <= MOST_BITS
         near &= parts[start : start + ROWS_AT_ONCE, None] != parts[None, start:]
         first, second = np.nonzero(np.triu(near, 1))
         for at in range(0, len(first), PAIRS_AT_ONCE):
@@ -72,14 +72,15 @@ def _keep(first: Numbers, second: Numbers, where: NDArray[np.bool_]) -> tuple[Nu
     return first[where], second[where]
 
 
-def _count_bits(values: NDArray[np.uint64]) -> NDArray[np.uint8]:
+def count_bits(values: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """How many bits of each number are set; any shape."""
     if hasattr(np, "bitwise_count"):  # NumPy 2
         return np.asarray(np.bitwise_count(values), np.uint8)
     counts: NDArray[np.uint8] = _COUNTS[values.view(np.uint16)].reshape(*values.shape, 4).sum(-1, dtype=np.uint8)
     return counts
 
 
-class _Shapes:
+class Shapes:
     """Thumbnails with all that small shifts, stretches and changes of contrast can make of them.
 
     bases: n x 196 x 7 float32, orthonormal; targets: n x 196, of norm 1. The outermost pixels have no slope and stay
@@ -87,7 +88,7 @@ class _Shapes:
     """
 
     def __init__(self, thumbnails: Sequence[str]) -> None:
-        some = [_fit(thumbnails[at : at + ROWS_AT_ONCE]) for at in range(0, len(thumbnails), ROWS_AT_ONCE)]
+        some = [fit_thumbnails(thumbnails[at : at + ROWS_AT_ONCE]) for at in range(0, len(thumbnails), ROWS_AT_ONCE)]
         self._bases = np.concatenate([bases for bases, _ in some])
         self._targets = np.concatenate([targets for _, targets in some])
 
@@ -107,7 +108,8 @@ class _Shapes:
         return found
 
 
-def _fit(thumbnails: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def fit_thumbnails(thumbnails: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """n thumbnails -> n x 196 x 7 and n x 196, see `Shapes`."""
     data = np.frombuffer(bytes.fromhex("".join(thumbnails)), np.uint8).reshape(-1, SIDE, SIDE)
     grey = gaussian_filter(data / 255, (0, BLUR, BLUR))
     down, right = np.gradient(grey, axis=(1, 2))

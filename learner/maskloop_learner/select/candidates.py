@@ -1,12 +1,16 @@
 """What a strategy chooses from, and what it chooses: plain arrays, one row for each unlabelled image."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Slot = Literal["uncertain", "diverse", "typical", "random"]
+
+
+def _no_ids() -> NDArray[np.int64]:
+    return np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,20 @@ class Candidates:
     """[N] perceptual hashes, 16 hex digits, see `pool.looks`; "" or None where an image has none. Empty: none known."""
     thumbnails: list[str | None] = field(default_factory=list)
     """[N] see `pool.looks.Look`. Empty: none known."""
+    ties: NDArray[np.int64] = field(default_factory=_no_ids)
+    """[N] what decides between equal scores, ascending. Empty: the ids."""
+    labelled_ids: NDArray[np.int64] = field(default_factory=_no_ids)
+    """[M] what the caller knows the labelled images by. Empty: they have no names."""
+    labels: tuple[str, ...] = ()
+    """[L] names of the labels. Empty: they have none."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def tie_break(self) -> NDArray[np.int64]:
+        """[N] what decides between equal scores."""
+        return self.ties if len(self.ties) else self.ids
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,4 +67,47 @@ class Pick:
     """In words and figures, one line, for a project lead: "3rd most uncertain of 9,812 (0.412)"."""
     figures: dict[str, float | int | str | list[int]] = field(default_factory=dict)
     """The reason as numbers: `rank` among the candidates (from 1), `of` (how many), `distance` to the nearest image
-    that is labelled or chosen, `neighbours` (ids of the most alike)."""
+    that is labelled or chosen, `neighbours` (ids of the most alike), `passed_over` (how many nearly equal images were
+    left out for it)."""
+
+
+def in_order(candidates: Candidates) -> Candidates:
+    """The candidates by ascending id. Raises ValueError for arrays that do not fit together, for ids that come twice,
+    and for infinite numbers."""
+    count = len(candidates.ids)
+    for name in ("scores", "groups", "shares", "embeddings", "phashes", "thumbnails", "ties"):
+        length, optional = len(getattr(candidates, name)), name in ("phashes", "thumbnails", "ties")
+        if length != count and not (optional and length == 0):
+            raise ValueError(f"candidates have {count} ids, so `{name}` must have {count} rows, got {length}")
+    if candidates.shares.ndim != 2 or candidates.embeddings.ndim != 2:
+        raise ValueError(
+            "shares and embeddings must be tables of N rows, got shapes "
+            f"{candidates.shares.shape!r} and {candidates.embeddings.shape!r}"
+        )
+    if len(candidates.labelled) and candidates.labelled.shape[1:] != candidates.embeddings.shape[1:]:
+        raise ValueError(
+            f"labelled images are embedded in {candidates.labelled.shape!r} and candidates in "
+            f"{candidates.embeddings.shape!r}: they must come from one space"
+        )
+    for name in ("scores", "shares", "embeddings", "labelled"):
+        if np.isinf(getattr(candidates, name)).any():
+            raise ValueError(f"candidates' `{name}` hold infinite numbers; what is not known is NaN")
+    if np.isnan(candidates.labelled).any():
+        raise ValueError("embeddings of labelled images hold NaN; leave out those that are not embedded")
+    order = np.argsort(candidates.ids, kind="stable")
+    if (np.diff(candidates.ids[order]) == 0).any():
+        twice = candidates.ids[order][:-1][np.diff(candidates.ids[order]) == 0]
+        raise ValueError(f"candidate {int(twice[0])!r} is there twice; every image may be a candidate once")
+    return candidates if (np.diff(candidates.ids) > 0).all() else take(candidates, order)
+
+
+def take(candidates: Candidates, rows: NDArray[np.int64] | NDArray[np.bool_]) -> Candidates:
+    """These rows of the candidates, in this order. rows: numbers, or bool [N]."""
+    rows = np.flatnonzero(rows) if rows.dtype == np.bool_ else rows
+    changed: dict[str, object] = {}
+    for each in fields(candidates):
+        value = getattr(candidates, each.name)
+        if each.name in ("labelled", "labelled_ids", "labels") or len(value) == 0:
+            continue
+        changed[each.name] = [value[row] for row in rows] if isinstance(value, list) else value[rows]
+    return replace(candidates, **changed)  # type: ignore[arg-type]

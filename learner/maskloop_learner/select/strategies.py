@@ -1,0 +1,59 @@
+"""The strategies by name, and what each needs to know of the images."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from maskloop_learner.select.candidates import Candidates
+from maskloop_learner.select.chance import propose_random
+from maskloop_learner.select.options import DEFAULT_SCORE, ChoosingError
+from maskloop_learner.select.proposals import Propose
+from maskloop_learner.select.uncertainty import propose_uncertain
+
+Need = Literal["scores", "shares", "embeddings"]
+DEFAULT = "uncertainty"
+FIXES: dict[Need, str] = {
+    "scores": "no image is scored; train a model and let it predict, or take the strategy 'typiclust' or 'random'",
+    "shares": "no image has a predicted mask; train a model and let it predict, or take the strategy 'random'",
+    "embeddings": "no image is embedded; let a GPU worker run, or take the strategy 'uncertainty' or 'random'",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """A way to choose."""
+
+    name: str
+    help: str
+    """What it prefers, in one line."""
+    propose: Propose
+    needs: tuple[Need, ...] = ()
+    """What must be known of some image at least."""
+    score: str = DEFAULT_SCORE
+    """The stored score that it is meant to rank by, measure/aggregation."""
+
+    def check(self, candidates: Candidates) -> None:
+        """Raise ChoosingError when what it needs is known of no image."""
+        for need in self.needs:
+            if len(candidates) and np.isnan(getattr(candidates, need)).all():
+                raise ChoosingError(f"the strategy {self.name!r} needs {need}, and {FIXES[need]}")
+
+
+_ALL = (
+    Strategy(
+        name="uncertainty",
+        help="the highest score first, by default the mean predictive entropy",
+        propose=propose_uncertain,
+        needs=("scores",),
+    ),
+    Strategy(name="random", help="by lot, every image as likely as any other", propose=propose_random),
+)
+STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
+
+
+def find_strategy(name: str) -> Strategy:
+    """The strategy of this name. Raises ChoosingError, with the names there are, for any other."""
+    if name not in STRATEGIES:
+        raise ChoosingError(f"there is no strategy {name!r}; choose one of {', '.join(STRATEGIES)}")
+    return STRATEGIES[name]
