@@ -7,6 +7,7 @@ interrupted.
 import base64
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ CHECKPOINT_STEPS = 50
 def run_step(plan: Plan, step: Step, *, should_stop: Callable[[], bool] = lambda: False) -> None:
     """Do a round and write its record; what it builds on must be finished.
 
-    Raises TrainingCancelled soon after `should_stop`, with what was learnt in a checkpoint, and as `train` and `choose`.
+    Raises TrainingCancelled soon after `should_stop`, with what was learnt in a checkpoint, and as `train` and `choose`
+    do.
     """
 
     def tick() -> None:
@@ -106,27 +108,16 @@ def pick(plan: Plan, step: Step, strategy: str, left: Sequence[Seen]) -> list[Pi
 
 def select(plan: Plan, step: Step, strategy: str, left: Sequence[Seen]) -> list[Pick]:
     """A whole batch, always: where near-duplicates make it smaller they fill it, as budgets must be equal."""
-    options = {"random_share": plan.random_share, "round_number": step.number + 1, "rounds": plan.rounds}
-    seed = int(np.random.SeedSequence([step.seed, step.number]).generate_state(1)[0])
     score = find_strategy(strategy).score
-    picks = choose(
-        make_candidates(plan, step, left, score=score),
-        strategy=strategy,
-        size=plan.batch,
-        seed=seed,
-        options=Options(score=score, **options),
-    )
-    if missing := plan.batch - len(picks):
-        taken = {each.id for each in picks}
-        rest = [seen for seen in left if seen.place not in taken]
-        picks += choose(
-            make_candidates(plan, step, rest, score=score),
-            strategy=strategy,
-            size=missing,
-            seed=seed,
-            options=Options(score=score, keep_duplicates=True, **options),
-        )
-    return picks
+    seed = int(np.random.SeedSequence([step.seed, step.number]).generate_state(1)[0])
+    options = Options(score=score, random_share=plan.random_share, round_number=step.number + 1, rounds=plan.rounds)
+    chosen: list[Pick] = []
+    for how in (options, replace(options, keep_duplicates=True)):
+        taken = {each.id for each in chosen}
+        rest = make_candidates(plan, step, [seen for seen in left if seen.place not in taken], score=score)
+        if missing := plan.batch - len(chosen):
+            chosen += choose(rest, strategy=strategy, size=missing, seed=seed, options=how)
+    return chosen
 
 
 def make_candidates(plan: Plan, step: Step, left: Sequence[Seen], *, score: str) -> Candidates:

@@ -24,9 +24,7 @@ class Ground:
     """[N]"""
 
 
-def survey(
-    subjects: Sequence[Subject], *, tick: Callable[[], None] = lambda: None
-) -> tuple[list[Look], list[bool]]:
+def survey(subjects: Sequence[Subject], *, tick: Callable[[], None] = lambda: None) -> tuple[list[Look], list[bool]]:
     """Read every subject once: what it looks like, and whether any of its masks is not empty. Raises ItemError."""
     looks, marked = [], []
     for subject in subjects:

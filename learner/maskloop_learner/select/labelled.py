@@ -88,7 +88,7 @@ def read_labelled(
     if list_files(masks):
         if len(prompts) > 1:
             raise LabelledError(f"{masks}: masks of {len(prompts)} labels need a folder for each: {', '.join(prompts)}")
-        labels = {label: masks for label in prompts or ["lesion"]}
+        labels = dict.fromkeys(prompts or ["lesion"], masks)
     else:
         labels = {label: masks / label for label in prompts or folders}
         if not labels:
@@ -100,7 +100,9 @@ def read_labelled(
         subjects, notes = _by_sheet(files, labels, asked, sheet)
     found = [_group(subject, grouping) for subject in sorted(subjects, key=lambda subject: subject.name)]
     if group_pattern and not any(subject.group for subject in found):
-        raise LabelledError(f"the group pattern {group_pattern!r} finds nothing in any name, for instance {found[0].name!r}")
+        raise LabelledError(
+            f"the group pattern {group_pattern!r} finds nothing in any name, for instance {found[0].name!r}"
+        )
     return Labelled(subjects=tuple(found), prompts=asked, notes=tuple(notes))
 
 
@@ -122,7 +124,9 @@ def _by_name(
     stems = {Path(name).stem: name for name in files}
     if len(stems) < len(files):
         twin = next(name for name in files if stems[Path(name).stem] != name)
-        raise LabelledError(f"two images are called {Path(twin).stem!r}, so their masks cannot be told apart; rename one")
+        raise LabelledError(
+            f"two images are called {Path(twin).stem!r}, so their masks cannot be told apart; rename one"
+        )
     found: dict[str, dict[str, Path]] = {}
     for label, folder in labels.items():
         if not folder.is_dir():

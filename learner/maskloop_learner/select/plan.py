@@ -11,9 +11,12 @@ from maskloop_learner.evaluate.cells import digest_items, file_name
 from maskloop_learner.select.ground import Ground
 from maskloop_learner.select.labelled import Subject
 from maskloop_learner.select.oracle import Oracle
+from maskloop_learner.select.strategies import find_strategy
 
 BASELINE = "random"
 """The strategy that every other is compared with."""
+SPREADS = ("mutual_information", "variance")
+"""Measures of how samples differ."""
 
 
 class SimulationError(RuntimeError):
@@ -64,6 +67,8 @@ class Plan:
     """Folder of published backbones."""
 
     def __post_init__(self) -> None:
+        for strategy in self.strategies:
+            self._check_score(strategy)
         size, wanted = len(self.ground.pool), self.first + self.rounds * self.batch
         if min(self.seeds, self.rounds, self.batch, self.first) < 1:
             raise SimulationError("seeds, rounds, batch and first labels must be 1 or more")
@@ -73,6 +78,15 @@ class Plan:
             raise SimulationError(
                 f"{self.first} first labels and {self.rounds} rounds of {self.batch} are {wanted} images, but the pool "
                 f"has {size} ({len(self.ground.test)} of {len(self.subjects)} test): {advice}"
+            )
+
+    def _check_score(self, strategy: str) -> None:
+        measure = find_strategy(strategy).score.partition("/")[0]
+        method, samples = self.predicting["method"], self.predicting["samples"]
+        if measure in SPREADS and (method == "mean-value" or samples == 1):
+            raise SimulationError(
+                f"the strategy {strategy!r} ranks by {measure}, which is 0 in a single pass: take --method monte-carlo "
+                "and --samples 10 or so"
             )
 
     @property

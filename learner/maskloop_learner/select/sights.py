@@ -67,9 +67,7 @@ class Watcher:
         """Raises CheckpointError and BackboneError, as `Predictor` does."""
         self._plan = plan
         precision = plan.learning["precision"]
-        self._predictor = Predictor(
-            weights=weights, device=plan.device, bases=Bases(plan.bases), precision=precision
-        )
+        self._predictor = Predictor(weights=weights, device=plan.device, bases=Bases(plan.bases), precision=precision)
 
     def look(self, places: Iterable[int], *, tick: Callable[[], None] = lambda: None) -> list[Seen]:
         """Predict and measure, in this order. Raises ItemError for a file that can no longer be read."""
@@ -104,7 +102,7 @@ class Watcher:
 
 
 def see(told: Mapping[str, LabelPrediction], truth: Mapping[str, Mask], *, uncertainty: float) -> Sight:
-    """One image's figures: mean Dice over its labels, and single pixels of all of them. Raises ValueError without maps."""
+    """One image's figures: mean Dice over its labels, and single pixels of all. Raises ValueError without maps."""
     entropy: list[NDArray[np.float32]] = []
     wrong: list[NDArray[np.bool_]] = []
     for label, each in told.items():

@@ -1,18 +1,35 @@
 """The grid of a simulation, strategies x seeds x rounds, spread over processes; what is finished is not done again."""
 
+import fcntl
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
+from pathlib import Path
 
 from maskloop_learner.select.plan import Plan, SimulationError, Step
 from maskloop_learner.select.records import read_record
 
 ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Read by libraries when they are loaded: processes, not threads, share the cores."""
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keep other simulations out of the folder, which is made if need be. Raises SimulationError when one is in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SimulationError(
+                f"another simulation works in {folder}; wait for it or choose another --out"
+            ) from error
+        yield
 
 
 def finished(plan: Plan) -> list[Step]:
@@ -73,8 +90,8 @@ def _raise(future: Future[None], step: Step) -> None:
     error = future.exception()
     if isinstance(error, BrokenProcessPool):
         raise SimulationError(
-            "a process of the simulation was killed, perhaps for want of memory; run the same command again, with fewer "
-            "--workers if it happens again: it goes on where it was"
+            "a process of the simulation was killed, perhaps for want of memory; run the same command again, with "
+            "fewer --workers if it happens again: it goes on where it was"
         ) from error
     if isinstance(error, SimulationError | OSError | RuntimeError | ValueError):
         raise SimulationError(f"{step.name}: {error}") from error
