@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Select, exists, func, null, select
+from sqlalchemy import ColumnElement, Executable, exists, func, null, select
 from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.embedding import find_space, read_vectors
@@ -147,7 +147,7 @@ def _read_images(session: Session, project_id: int, version_id: str | None, *, s
     )
 
 
-def _stream(session: Session, statement: Select[Any]) -> Iterable[Any]:
+def _stream(session: Session, statement: Executable) -> Iterable[Any]:
     # Some thousand rows at a time: a hundred thousand with their pictures would be held twice.
     return session.execute(statement.execution_options(yield_per=ROWS_AT_ONCE))
 

@@ -52,6 +52,13 @@ class Candidates:
         """[N] what decides between equal scores."""
         return self.ties if len(self.ties) else self.ids
 
+    @property
+    def embedded(self) -> NDArray[np.bool_]:
+        """[N] whether an image's embedding is known."""
+        if not self.embeddings.shape[1]:
+            return np.zeros(len(self), np.bool_)
+        return np.asarray(~np.isnan(self.embeddings).any(1), np.bool_)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pick:
@@ -98,6 +105,8 @@ def in_order(candidates: Candidates) -> Candidates:
     if (np.diff(candidates.ids[order]) == 0).any():
         twice = candidates.ids[order][:-1][np.diff(candidates.ids[order]) == 0]
         raise ValueError(f"candidate {int(twice[0])!r} is there twice; every image may be a candidate once")
+    if not len(candidates.labelled):
+        candidates = replace(candidates, labelled=np.empty((0, candidates.embeddings.shape[1]), np.float32))
     return candidates if (np.diff(candidates.ids) > 0).all() else take(candidates, order)
 
 

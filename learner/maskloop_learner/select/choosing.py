@@ -51,20 +51,20 @@ def make_choice(candidates: Candidates, *, strategy: str, size: int, seed: int, 
     # Two streams: how many lots there are changes nothing in the strategy's noise.
     lots, noise = (np.random.default_rng(each) for each in np.random.SeedSequence(seed).spawn(2))
     wanted = min(size, len(rows))
-    drawn = int(options.random_share * wanted + 0.5)
     admission = Admission(rows, options)
-    by_lot = _collect(_draw(rows, lots), admission, drawn)
+    by_lot = _collect(_draw(rows, lots), admission, int(options.random_share * wanted + 0.5))
     wish = Wish(size=wanted - len(by_lot), taken=tuple(admission.taken), rng=noise, options=options)
     found = _collect(chosen.propose(rows, wish), admission, wish.size)
-    reasons = Reasons(rows, options=options, size=wanted, twins=admission.twins)
-    picks = [reasons.explain(proposal) for proposal in spread(found, by_lot)]
+    reasons = Reasons(rows, score=options.score or chosen.score, size=wanted, twins=admission.twins)
+    drawn = [reasons.explain(proposal) for proposal in by_lot]
+    picks = spread([reasons.explain(proposal) for proposal in found], drawn)
     note = _note(size, picks, rows, admission)
     if note:
         log.info("%s", note)
     return Choice(picks=picks, note=note)
 
 
-def spread(ordered: Sequence[Proposal], between: Sequence[Proposal]) -> list[Proposal]:
+def spread(ordered: Sequence[Pick], between: Sequence[Pick]) -> list[Pick]:
     """All of both, each in its order, the second ones as evenly as can be between the first."""
     total = len(ordered) + len(between)
     places = {(2 * k + 1) * total // (2 * len(between)) for k in range(len(between))}

@@ -31,8 +31,9 @@ class Options:
     """Of `diverse`: it spreads over so many times as many of the most uncertain images as are wanted."""
     stratified_share: float = 0.66
     """Of `claspe`: share of the batch, 0..1, that is dealt out over the predicted labels."""
-    score: str = DEFAULT_SCORE
-    """What `Candidates.scores` holds, measure/aggregation; for the words of the reasons."""
+    score: str | None = None
+    """What `Candidates.scores` holds, measure/aggregation, for the words of the reasons. None: what the strategy is
+    meant to rank by."""
 
     def __post_init__(self) -> None:
         for name in ("random_share", "stratified_share"):

@@ -5,18 +5,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from maskloop_learner.select.candidates import Candidates, Pick
-from maskloop_learner.select.options import DEFAULT_SCORE, Options
+from maskloop_learner.select.options import DEFAULT_SCORE
 from maskloop_learner.select.proposals import Figures, Proposal, most_first
 
 NEIGHBOURS = 3
 
 
 class Reasons:
-    """Explains the picks of one batch, one after the other in their order."""
+    """Explains the picks of one batch, in the order in which they were chosen: each lies next to those before it."""
 
-    def __init__(self, candidates: Candidates, *, options: Options, size: int, twins: Mapping[int, int]) -> None:
-        """size: of the batch. twins: row -> how many nearly equal pictures were left out for it."""
-        self._candidates, self._twins, self._score = candidates, twins, options.score
+    def __init__(self, candidates: Candidates, *, score: str, size: int, twins: Mapping[int, int]) -> None:
+        """score: the name of `Candidates.scores`. size: of the batch. twins: row -> how many nearly equal pictures
+        were left out for it."""
+        self._candidates, self._twins, self._score = candidates, twins, score
         order = most_first(candidates.scores, candidates.tie_break)
         self._ranks = np.empty(len(candidates), np.int64)
         self._ranks[order] = np.arange(1, len(candidates) + 1)
@@ -61,8 +62,8 @@ class Reasons:
             return {}
         found: Figures = {}
         if self._count:
-            near = np.argsort(-(around @ here), kind="stable")[:NEIGHBOURS]
-            # Exactly of these few only: of all, the product is a hundred times faster.
+            near = np.argsort(-np.einsum("nd,d->n", around, here), kind="stable")[:NEIGHBOURS]
+            # Exactly of these few only: of all, the products are faster.
             exact = np.sqrt(np.square(around[near].astype(np.float64) - here).sum(1))
             near = near[np.argsort(exact, kind="stable")]
             known = [name for at in near.tolist() if (name := self._names[at]) is not None]

@@ -6,9 +6,13 @@ from typing import Literal
 import numpy as np
 
 from maskloop_learner.select.candidates import Candidates
-from maskloop_learner.select.chance import propose_random
+from maskloop_learner.select.chance import propose_foreground, propose_random
+from maskloop_learner.select.claspe import propose_claspe
+from maskloop_learner.select.diverse import propose_diverse
 from maskloop_learner.select.options import DEFAULT_SCORE, ChoosingError
+from maskloop_learner.select.power import propose_power
 from maskloop_learner.select.proposals import Propose
+from maskloop_learner.select.typiclust import propose_typical
 from maskloop_learner.select.uncertainty import propose_uncertain
 
 Need = Literal["scores", "shares", "embeddings"]
@@ -47,7 +51,44 @@ _ALL = (
         propose=propose_uncertain,
         needs=("scores",),
     ),
+    Strategy(
+        name="mutual_information",
+        help="what the model's samples disagree on, rather than what all find unclear",
+        propose=propose_uncertain,
+        needs=("scores",),
+        score="mutual_information/mean",
+    ),
+    Strategy(
+        name="power",
+        help="uncertain images by a weighted lot, less of one kind; early rounds draw more, later ones rank",
+        propose=propose_power,
+        needs=("scores",),
+    ),
+    Strategy(
+        name="diverse",
+        help="of the most uncertain images those that are unlike each other and unlike the labelled ones",
+        propose=propose_diverse,
+        needs=("embeddings",),
+    ),
+    Strategy(
+        name="claspe",
+        help="as power, with two thirds dealt out over the predicted labels, so that rare ones get their part",
+        propose=propose_claspe,
+        needs=("scores", "shares"),
+    ),
+    Strategy(
+        name="typiclust",
+        help="one typical image of every kind; for the start, when there is no model yet",
+        propose=propose_typical,
+        needs=("embeddings",),
+    ),
     Strategy(name="random", help="by lot, every image as likely as any other", propose=propose_random),
+    Strategy(
+        name="foreground_random",
+        help="by lot among the images with a predicted mask",
+        propose=propose_foreground,
+        needs=("shares",),
+    ),
 )
 STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
 
