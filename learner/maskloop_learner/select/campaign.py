@@ -25,6 +25,7 @@ from maskloop_learner.select.quality import judge
 from maskloop_learner.select.records import Picked, Record, choosers, read_record
 from maskloop_learner.select.sights import Lessons, Seen, Watcher
 from maskloop_learner.select.strategies import find_strategy
+from maskloop_learner.select.vectors import Vectors, read_vectors
 from maskloop_learner.train.loop import TrainingCancelled, train
 from maskloop_learner.train.modality import PRESETS
 
@@ -44,6 +45,7 @@ def run_step(plan: Plan, step: Step, *, should_stop: Callable[[], bool] = lambda
 
     started = time.monotonic()
     drawn = gather_labels(plan, step)
+    vectors = read_vectors(plan, tick=tick)
     path = plan.record(step)
     checkpoint = path.with_suffix(".pt")
     learning = dict(plan.learning)
@@ -71,7 +73,7 @@ def run_step(plan: Plan, step: Step, *, should_stop: Callable[[], bool] = lambda
         "labels": len(drawn),
         "test": {plan.subjects[seen.place].name: seen.sight.dice for seen in test},
         "quality": judge([seen.sight for seen in left]).to_dict(),
-        "picks": {name: pick(plan, step, name, left) for name in choosers(plan, step)},
+        "picks": {name: pick(plan, step, name, left, vectors) for name in choosers(plan, step)},
         "seconds": round(time.monotonic() - started, 1),
     }
     write_atomically(path, to_json(record).encode())
@@ -99,14 +101,14 @@ def first_places(plan: Plan, seed: int) -> list[int]:
     return draw_first(plan.ground.pool, plan.first, seed=seed)
 
 
-def pick(plan: Plan, step: Step, strategy: str, left: Sequence[Seen]) -> list[Picked]:
+def pick(plan: Plan, step: Step, strategy: str, left: Sequence[Seen], vectors: Mapping[int, Vectors]) -> list[Picked]:
     """What a strategy chooses of the images that are left, as the oracle labels it."""
     by_place = {seen.place: seen for seen in left}
-    picks = select(plan, step, strategy, left)
+    picks = select(plan, step, strategy, left, vectors)
     return [_label(plan, step, each, by_place[each.id]) for each in picks]
 
 
-def select(plan: Plan, step: Step, strategy: str, left: Sequence[Seen]) -> list[Pick]:
+def select(plan: Plan, step: Step, strategy: str, left: Sequence[Seen], vectors: Mapping[int, Vectors]) -> list[Pick]:
     """A whole batch, always: where near-duplicates make it smaller they fill it, as budgets must be equal."""
     score = find_strategy(strategy).score
     seed = int(np.random.SeedSequence([step.seed, step.number]).generate_state(1)[0])
@@ -114,15 +116,16 @@ def select(plan: Plan, step: Step, strategy: str, left: Sequence[Seen]) -> list[
     chosen: list[Pick] = []
     for how in (options, replace(options, keep_duplicates=True)):
         taken = {each.id for each in chosen}
-        rest = make_candidates(plan, step, [seen for seen in left if seen.place not in taken], score=score)
+        rest = make_candidates(plan, [seen for seen in left if seen.place not in taken], vectors, score=score)
         if missing := plan.batch - len(chosen):
             chosen += choose(rest, strategy=strategy, size=missing, seed=seed, options=how)
     return chosen
 
 
-def make_candidates(plan: Plan, step: Step, left: Sequence[Seen], *, score: str) -> Candidates:
-    """What strategies choose from: the images that are left, known by their places."""
+def make_candidates(plan: Plan, left: Sequence[Seen], vectors: Mapping[int, Vectors], *, score: str) -> Candidates:
+    """What strategies choose from: the images that are left, known by their places; all others are labelled."""
     rows = sorted(left, key=lambda seen: seen.place)
+    labelled = sorted(set(vectors) - {seen.place for seen in rows})
     measure, _, aggregation = score.partition("/")
     looks = [plan.ground.looks[seen.place] for seen in rows]
     return Candidates(
@@ -130,8 +133,10 @@ def make_candidates(plan: Plan, step: Step, left: Sequence[Seen], *, score: str)
         scores=np.array([seen.scores[measure][aggregation] for seen in rows], np.float64),
         groups=np.array([plan.ground.groups[seen.place] for seen in rows], np.int64),
         shares=np.array([seen.shares for seen in rows], np.float64).reshape(len(rows), len(plan.prompts)),
-        embeddings=np.zeros((len(rows), 0), np.float32),
-        labelled=np.zeros((0, 0), np.float32),
+        embeddings=np.stack([vectors[seen.place] for seen in rows]),
+        labelled=np.stack([vectors[place] for place in labelled]),
+        labelled_ids=np.array(labelled, np.int64),
+        labels=tuple(plan.prompts),
         phashes=[look.phash for look in looks],
         thumbnails=[look.thumbnail for look in looks],
     )

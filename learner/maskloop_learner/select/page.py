@@ -45,13 +45,18 @@ def draw_curves(results: Results, *, title: str) -> Chart:
         lines=[
             Line(
                 name,
-                [Point(each["labels"], each["mean"], each["low"], each["high"]) for each in found["curve"]],
+                [Point(each["labels"], each["mean"], *_within(each)) for each in found["curve"]],
                 baseline=name == BASELINE,
             )
             for name, found in results["strategies"].items()
         ],
         levels=[target["dice"] for target in results["targets"]],
     )
+
+
+def _within(each: Mapping[str, Any]) -> tuple[float | None, float | None]:
+    """A band as it is drawn: Dice is never outside 0..1, Student's interval of two seeds may well be."""
+    return (None, None) if each["low"] is None else (max(0.0, each["low"]), min(1.0, each["high"]))
 
 
 def draw_quality(results: Results, name: str) -> Chart | None:
@@ -111,30 +116,24 @@ def show(value: float | None, *, sign: bool = False, digits: int = 4) -> str:
     return "–" if value is None else f"{value:{'+' if sign else ''}.{digits}f}"
 
 
-def span(found: Mapping[str, Any], *, sign: bool = False) -> str:
-    """`0.5123 (0.5001 to 0.5245)`; the mean alone for one seed."""
-    mean = show(found["mean"], sign=sign)
-    if found["low"] is None:
-        return mean
-    return f"{mean} ({show(found['low'], sign=sign)} to {show(found['high'], sign=sign)})"
-
-
 def area_rows(results: Results) -> list[list[str]]:
-    """Strategy, AUBC, last Dice, difference to random, p, seeds ahead; the best AUBC first."""
+    """Strategy, AUBC, last Dice, difference to random with its interval, p, seeds ahead; the best AUBC first."""
     ordered = sorted(results["strategies"].items(), key=lambda item: -item[1]["aubc"]["mean"])
     rows = []
     for name, found in ordered:
-        row = [name, span(found["aubc"]), show(found["curve"][-1]["mean"])]
+        row = [name, show(found["aubc"]["mean"]), show(found["curve"][-1]["mean"])]
         against = found.get("against_random")
         if against is None:
-            rows.append([*row, "–", "–", "–"])
-        else:
-            ahead = f"{against['ahead']} of {against['seeds']}"
-            rows.append([*row, span(against, sign=True), show(against["p"], digits=3), ahead])
+            rows.append([*row, "–", "–", "–", "–"])
+            continue
+        low, high = (show(against[bound], sign=True) for bound in ("low", "high"))
+        told = "–" if against["low"] is None else f"{low} to {high}"
+        ahead = f"{against['ahead']} of {against['seeds']}"
+        rows.append([*row, show(against["mean"], sign=True), told, show(against["p"], digits=3), ahead])
     return rows
 
 
-AREA_HEAD = ("strategy", "AUBC", "last Dice", "AUBC against random", "paired p", "seeds ahead")
+AREA_HEAD = ("strategy", "AUBC", "last Dice", "to random", "interval", "p", "ahead")
 
 
 def target_rows(results: Results) -> list[list[str]]:
