@@ -82,9 +82,7 @@ def imagine_plan(folder: Path, *, pool: int = 40, test: int = 6, **changes: Any)
         )
         for name in names
     )
-    ground = Ground(
-        test=tuple(range(pool, pool + test)), pool=tuple(range(pool)), groups=(-1,) * len(names), looks=()
-    )
+    ground = Ground(test=tuple(range(pool, pool + test)), pool=tuple(range(pool)), groups=(-1,) * len(names), looks=())
     given = {"subjects": subjects, "ground": ground, "rounds": 2, "batch": 4, "first": 4, **changes}
     return Plan(
         **{

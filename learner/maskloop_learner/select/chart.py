@@ -13,6 +13,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 BASELINE_COLOUR = "#7d8794"
 ROW = 24
 """Height of a name at the right."""
+NEARLY = 1e-9
+"""Values that differ by less, for their size, are one: there is no axis between them."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ def ticks(low: float, high: float, *, count: int = 6) -> list[float]:
     """
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         raise ValueError(f"an axis needs finite bounds, the lower first, got {low!r} and {high!r}")
-    span = (high - low) or abs(high) or 1.0
+    largest = max(1.0, abs(low), abs(high))
+    span = high - low if high - low > NEARLY * largest else largest
     rough = span / max(1, count - 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * f for f in (1, 2, 2.5, 5, 10) if power * f >= rough * 0.999)
