@@ -53,6 +53,14 @@ def rank_image(version_id: str, image_digest: str, prompts: str = "") -> None:
     place.outlast(work)
 
 
+def embed_image(image_digest: str, backbone: str) -> None:
+    """Say where an image lies among the others, for projects that have no model to predict it with."""
+    from maskloop_queue import embedding
+
+    place = running()
+    place.outlast(lambda: embedding.embed(place.pool, place.predictors, backbone, image_digest))
+
+
 def train_round(round_id: int) -> Retry | None:
     """Work on a training round until it has ended; put back at the front of the queue when the worker must stop."""
     from maskloop_queue import rounds
@@ -83,6 +91,7 @@ def resumable(work: Callable[[], None], *, name: str) -> Retry | None:
 JOBS: dict[str, Callable[..., Any]] = {
     "maskloop_queue.jobs.score_image": score_image,
     "maskloop_queue.jobs.rank_image": rank_image,
+    "maskloop_queue.jobs.embed_image": embed_image,
     "maskloop_queue.jobs.train_round": train_round,
 }
 

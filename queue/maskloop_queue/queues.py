@@ -113,6 +113,28 @@ def enqueue_rank(conn: redis.Redis, version_id: str, image_digest: str, prompts:
     return True
 
 
+def embedding_line(project_id: int) -> str:
+    """What stands for the version in the ids of a project's jobs that embed images, so that these take turns too."""
+    return f"project{project_id}"
+
+
+def enqueue_embedding(conn: redis.Redis, project_id: int, image_digest: str, backbone: str) -> bool:
+    """Ask for an image to be embedded; return whether it is newly queued (False: as for `enqueue_rank`)."""
+    try:
+        gpu_queue(conn).enqueue_call(
+            "maskloop_queue.jobs.embed_image",
+            args=(image_digest, backbone),
+            job_id=score_job_id(embedding_line(project_id), image_digest, kind="embed"),
+            unique=True,
+            result_ttl=0,
+            failure_ttl=SCORE_FAILURE_TTL,
+            retry=Retry(max=RETRIES),
+        )
+    except DuplicateJobError:
+        return False
+    return True
+
+
 def enqueue_round(conn: redis.Redis, round_id: int, attempt: int) -> bool:
     """Ask for a training round to be worked on; return whether this attempt is newly queued."""
     try:

@@ -13,6 +13,7 @@ from maskloop_learner.pool.queries import rank_for
 from maskloop_learner.pool.schema import PredictionVersion, PromptSet, Rank
 from maskloop_learner.pool.store import BlobError
 from maskloop_learner.train.fallback import version_fault
+from maskloop_queue.embedding import embed_beside
 from maskloop_queue.warm import Predictors
 
 if TYPE_CHECKING:
@@ -118,7 +119,9 @@ def rank(pool: Pool, predictors: Predictors, version_id: str, image_digest: str,
         return False
     found = predict_with(pool, predictors, version_id, config, image_digest, image, asked=asked, ranks=True)
     seconds = time.perf_counter() - started
-    return write_rank(pool, make_rank(version_id, image_digest, prompts, found, seconds=seconds))
+    placed = write_rank(pool, make_rank(version_id, image_digest, prompts, found, seconds=seconds))
+    embed_beside(pool, predictors, config["weights"], image_digest, image, precision=config.get("precision", "fp32"))
+    return placed
 
 
 def make_rank(

@@ -12,6 +12,7 @@ from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import prediction_for, rank_for
 from maskloop_learner.pool.schema import Prediction, Score
 from maskloop_learner.predict.version import ranks_apart
+from maskloop_queue.embedding import embed_beside
 from maskloop_queue.ranking import ScoringError, find_prompts, find_version, make_rank, predict_with, rank, write_rank
 from maskloop_queue.warm import Predictors
 
@@ -37,6 +38,7 @@ def score(pool: Pool, predictors: Predictors, version_id: str, image_digest: str
         if prediction_for(session, version_id, image_digest, prompts) is not None:
             return False
     asked = find_prompts(pool, config, prompts)
+    image = None
     started = time.perf_counter()
     row = Prediction(version_id=version_id, image_digest=image_digest, prompt_digest=prompts)
     scores: list[Score] = []
@@ -73,6 +75,9 @@ def score(pool: Pool, predictors: Predictors, version_id: str, image_digest: str
                 raise
         log.info("prediction of %s under %s was there already", image_digest[:12], version_id)
         return False
+    if image is not None:
+        precision = config.get("precision", "fp32")
+        embed_beside(pool, predictors, config["weights"], image_digest, image, precision=precision)
     return True
 
 

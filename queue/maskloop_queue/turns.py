@@ -11,7 +11,7 @@ from maskloop_queue.queues import gpu_queue
 RUN = 2
 """Jobs of one version in a row while others wait: a rank and a mask, or two masks. Longer runs spare a worker that
 cannot keep all models warm some loading, and let the others wait longer."""
-BACKGROUND = ("rank", "score")
+BACKGROUND = ("rank", "score", "embed")
 """Kinds of jobs that take turns; whatever else is in the queue stays first."""
 
 # One step for Redis: a worker sees the old order or the new one, and no job is ever missing.
@@ -22,7 +22,7 @@ for i = 3, #ARGV do served[ARGV[i]] = true end
 local asked, stale, order, lines, first, running = {}, {}, {}, {}, 0, true
 for _, id in ipairs(ids) do
   local kind, version = id:match('^(%a+)%-(.+)%-[^-]+$')
-  local background = kind == 'rank' or kind == 'score'
+  local background = kind == 'rank' or kind == 'score' or kind == 'embed'
   if not background or redis.call('HGET', prefix .. id, 'enqueue_at_front_on_retry') == '1' then
     asked[#asked + 1] = id
   elseif not served[version] then
@@ -64,7 +64,8 @@ return 0
 
 
 def take_turns(conn: redis.Redis, versions: Collection[str], *, run: int = RUN) -> bool:
-    """Let the waiting jobs of these versions take turns, `run` at a time; return whether the order changed.
+    """Let the waiting jobs of these versions, or lines of embeddings, take turns, `run` at a time; whether that changed
+    the order.
 
     The order within a version stays. Jobs that a person waits for stay first, jobs of versions that are served no
     more go last. Called again it changes nothing, and a run that has begun is not made longer.
@@ -76,7 +77,7 @@ def take_turns(conn: redis.Redis, versions: Collection[str], *, run: int = RUN) 
 
 
 def waiting_jobs(conn: redis.Redis) -> Counter[str]:
-    """Version -> how many ranks and masks of it are queued."""
+    """Version, or line of embeddings, -> how many jobs of it are queued."""
     found: Counter[str] = Counter()
     for job_id in gpu_queue(conn).job_ids:
         kind, _, rest = job_id.partition("-")

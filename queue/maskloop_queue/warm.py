@@ -8,9 +8,11 @@ from maskloop_learner.pool.pool import Pool
 from maskloop_learner.settings import Settings
 
 if TYPE_CHECKING:
+    from maskloop_learner.model.backbones import BackboneSpec
     from maskloop_learner.model.bases import Bases
     from maskloop_learner.model.precision import Precision
     from maskloop_learner.model.shared import Shelf
+    from maskloop_learner.predict.embedder import Embedder
     from maskloop_learner.predict.predictor import Predictor
 
 MEGABYTE = 1_000_000
@@ -28,6 +30,7 @@ class Predictors:
         self.megabytes = megabytes
         self._warm: OrderedDict[tuple[str, str], Predictor] = OrderedDict()
         self._shelf: Shelf | None = None
+        self._shipped: Embedder | None = None
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -65,13 +68,35 @@ class Predictors:
         self._warm.move_to_end(key)
         return self._warm[key]
 
+    def embedder(self, spec: "BackboneSpec", base: str | None = None) -> "Embedder":
+        """What embeds images with the towers named by `base`; None: with those that new trainings start from.
+
+        Raises BackboneError when they are not there.
+        """
+        from maskloop_learner.predict.embedder import Embedder
+
+        if spec.trains == "adapters":
+            found = Embedder.over(self.shelf, spec, base)
+            self._shrink()
+            return found
+        if self._shipped is None or self._shipped.spec is not spec:
+            self._shipped = Embedder.over(self.shelf, spec)
+        return self._shipped
+
+    def space(self, spec: "BackboneSpec", base: str | None = None) -> str:
+        """The name of the space that `embedder` embeds in; nothing is loaded for it."""
+        from maskloop_learner.predict.embedder import name_base, space_of
+
+        return space_of(spec.name, name_base(self.shelf, spec, base))
+
     def held_bytes(self) -> int:
         """Bytes behind all tensors that are kept, each once however many models share it."""
         from maskloop_learner.model.shared import storages
 
         held = [towers.tensors() for towers in self.shelf.held()]
         warm = [predictor.tensors() for predictor in self._warm.values()]
-        return sum(storages(chain(*held, *warm)).values())
+        shipped = [self._shipped.tensors()] if self._shipped is not None else []
+        return sum(storages(chain(*held, *warm, *shipped)).values())
 
     def _shrink(self) -> None:
         while self.held_bytes() > self.megabytes * MEGABYTE:

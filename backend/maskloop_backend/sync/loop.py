@@ -175,7 +175,8 @@ class Sync:
             # Learning goes on when Label Studio is away, and serving when Redis is.
             missing = enqueue_fairly(self.pool, self.conn, project.id)
             # What is never served is drawn when nothing else is left to draw.
-            busy |= (missing or work.enqueue_shadow(self.pool, self.conn, project.id, self.settings)) > 0
+            missing = missing or work.enqueue_shadow(self.pool, self.conn, project.id, self.settings)
+            busy |= (missing or work.enqueue_unembedded(self.pool, self.conn, project.id, self.settings)) > 0
             if not self.upkeep.trainings_wait:
                 busy |= work.enqueue_rounds(self.pool, self.conn, project.id, self.settings)
         except (redis.RedisError, ValkeyError) as error:

@@ -8,6 +8,8 @@ import redis
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from maskloop_learner.model.backbones import BACKBONES
+from maskloop_learner.pool.embedding import unembedded
 from maskloop_learner.pool.groups import follow_groups, grouping_digest
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.prompting import follow_rules, rules_digest
@@ -36,7 +38,7 @@ from maskloop_learner.settings import Settings
 from maskloop_learner.train.fallback import version_fault
 from maskloop_learner.train.registry import ensure_version, refresh_version, version_config
 from maskloop_learner.train.shadow import fresh_labels, shadow_of
-from maskloop_queue.queues import enqueue_rank, enqueue_round, enqueue_score, live_round_jobs
+from maskloop_queue.queues import enqueue_embedding, enqueue_rank, enqueue_round, enqueue_score, live_round_jobs
 from maskloop_queue.timing import has_come
 from maskloop_queue.triggers import LONGEST_PAUSE, start_due_round
 
@@ -137,6 +139,25 @@ def enqueue_shadow(pool: Pool, conn: redis.Redis, project_id: int, settings: Set
             ensure_version(session, session.get_one(Project, project_id), session.get_one(Model, model.id), settings)
     for question in missing:
         enqueue_score(conn, version, *question)
+    return len(missing)
+
+
+def enqueue_unembedded(pool: Pool, conn: redis.Redis, project_id: int, settings: Settings) -> int:
+    """Enqueue the embedding of images that are in no space of the project's backbone; return how many lack it (at
+    most JOBS_AHEAD).
+
+    While a model predicts the project's images it embeds them too, so this is for projects that have none, and for
+    images that were predicted before there were embeddings. A backbone whose weights are not there embeds nothing.
+    """
+    with pool.read() as session:
+        champion = session.get(Champion, project_id)
+        backbone = session.get_one(Model, champion.model_id).backbone if champion else settings.backbone
+        spec = BACKBONES.get(backbone)
+        if spec is None or (spec.source and not (settings.bases_folder / backbone / "base.json").is_file()):
+            return 0
+        missing = unembedded(session, project_id, backbone, limit=JOBS_AHEAD)
+    for digest in missing:
+        enqueue_embedding(conn, project_id, digest, backbone)
     return len(missing)
 
 

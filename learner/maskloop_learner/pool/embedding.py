@@ -1,10 +1,11 @@
 """Where images lie among each other: vectors of a frozen tower, kept as little-endian float16."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, exists, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -18,7 +19,7 @@ Vector = NDArray[np.float32]
 
 
 def has_embedding(session: Session, image_digest: str, space: str) -> bool:
-    """Whether the image is embedded in the space."""
+    """Whether the image is embedded in the space, or is known not to be embeddable."""
     return session.get(Embedding, (image_digest, space)) is not None
 
 
@@ -32,16 +33,40 @@ def write_embedding(pool: Pool, image_digest: str, space: str, vector: Vector) -
             f"the embedding of image {image_digest} must be a finite vector of length 1, got shape {vector.shape!r} "
             f"of length {float(np.linalg.norm(vector))!r}"
         )
-    row = Embedding(image_digest=image_digest, space=space, vector=vector.astype(FORMAT).tobytes())
+    return _write(pool, Embedding(image_digest=image_digest, space=space, vector=vector.astype(FORMAT).tobytes()))
+
+
+def note_unembeddable(pool: Pool, image_digest: str, space: str) -> bool:
+    """Keep that the image cannot be embedded, as a vector without numbers; False when that was known."""
+    return _write(pool, Embedding(image_digest=image_digest, space=space, vector=b""))
+
+
+def _write(pool: Pool, row: Embedding) -> bool:
+    key = row.image_digest, row.space
     try:
         with pool.write() as session:
             session.add(row)
     except IntegrityError:
         with pool.read() as session:
-            if not has_embedding(session, image_digest, space):
+            if not has_embedding(session, *key):
                 raise
         return False
     return True
+
+
+def unembedded(session: Session, project_id: int, backbone: str, *, limit: int) -> Sequence[str]:
+    """Digests of the project's images that lie in no space of the backbone yet."""
+    there = exists().where(
+        Embedding.image_digest == Task.image_digest, Embedding.space.startswith(f"{backbone}-", autoescape=True)
+    )
+    statement = (
+        select(Task.image_digest)
+        .where(*servable(project_id), Task.image_digest.is_not(None), ~there)
+        .group_by(Task.image_digest)
+        .order_by(func.min(Task.id))
+        .limit(limit)
+    )
+    return [digest for digest in session.scalars(statement) if digest]
 
 
 def find_space(session: Session, project_id: int) -> str | None:
@@ -50,7 +75,7 @@ def find_space(session: Session, project_id: int) -> str | None:
     statement = (
         select(Embedding.space)
         .join(Task, Task.image_digest == Embedding.image_digest)
-        .where(*servable(project_id))
+        .where(*servable(project_id), func.length(Embedding.vector) > 0)
         .group_by(Embedding.space)
         .order_by(count.desc(), Embedding.space)
         .limit(1)
@@ -64,10 +89,11 @@ def read_vectors(session: Session, tasks: Select[Any], space: str, ids: NDArray[
     statement = (
         select(Task.id, Embedding.vector)
         .join(Embedding, (Embedding.image_digest == Task.image_digest) & (Embedding.space == space))
-        .where(Task.id.in_(tasks))
+        .where(Task.id.in_(tasks), func.length(Embedding.vector) > 0)
         .execution_options(yield_per=ROWS_AT_ONCE)
     )
-    width = len(session.scalar(select(Embedding.vector).where(Embedding.space == space).limit(1)) or b"") // 2
+    some = select(Embedding.vector).where(Embedding.space == space, func.length(Embedding.vector) > 0).limit(1)
+    width = len(session.scalar(some) or b"") // 2
     found: Vector = np.full((len(ids), width), np.nan, np.float32)
     for number, data in session.execute(statement):
         if (at := where.get(number)) is not None:

@@ -5,10 +5,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 Vectors = NDArray[np.float64]
-MOST_SAMPLED = 10_000
+MOST_SAMPLED = 5_000
 """Vectors that the centres are found from; all are assigned."""
 ITERATIONS = 10
 ROWS_AT_ONCE = 10_000
+ROUNDING = 1e-9
 
 
 def find_clusters(
@@ -40,13 +41,18 @@ def find_clusters(
 
 
 def _seed(points: Vectors, count: int, rng: np.random.Generator) -> Vectors:
+    squares = np.square(points).sum(1)
     chosen = [int(rng.integers(len(points)))]
-    nearest = np.square(points - points[chosen[0]]).sum(1)
-    while len(chosen) < count and nearest.max() > 1e-12:
+    nearest = np.full(len(points), np.inf)
+    while True:
+        last = chosen[-1]
+        apart = squares + squares[last] - 2 * (points @ points[last])
+        # What is nearer than the rounding is the same vector, and never drawn.
+        nearest = np.minimum(nearest, np.where(apart > ROUNDING, apart, 0))
         reached = np.cumsum(nearest)
+        if len(chosen) == count or not reached[-1]:
+            return points[chosen]
         chosen.append(int(np.searchsorted(reached, rng.random() * reached[-1], side="right")))
-        nearest = np.minimum(nearest, np.square(points - points[chosen[-1]]).sum(1))
-    return points[chosen]
 
 
 def _assign(points: Vectors, centres: Vectors) -> NDArray[np.int64]:

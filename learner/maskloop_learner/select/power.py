@@ -24,7 +24,8 @@ def power_order(scores: NDArray[np.float64], ties: NDArray[np.int64], *, beta: f
     """[N] rows by scores with noise. scores, ties: [N]; beta: 0 or more, infinity too."""
     if (scores < 0).any():
         raise ChoosingError(
-            f"noise by power needs scores of 0 or more, got {float(np.nanmin(scores))!r}; take the strategy 'uncertainty'"
+            f"noise by power needs scores of 0 or more, got {float(np.nanmin(scores))!r}; "
+            "take the strategy 'uncertainty'"
         )
     if np.isinf(beta):
         return most_first(scores, ties)
