@@ -10,6 +10,7 @@ from maskloop_learner.data.layout import Item
 from maskloop_learner.evaluate.cells import digest_items, file_name
 from maskloop_learner.select.ground import Ground
 from maskloop_learner.select.labelled import Subject
+from maskloop_learner.select.options import Options
 from maskloop_learner.select.oracle import Oracle
 from maskloop_learner.select.strategies import find_strategy
 
@@ -40,7 +41,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """See `maskloop simulate`."""
+    """See `maskloop simulate`. Raises SimulationError or ChoosingError for one that cannot work."""
 
     folder: Path
     subjects: tuple[Subject, ...]
@@ -67,6 +68,7 @@ class Plan:
     """Folder of published backbones."""
 
     def __post_init__(self) -> None:
+        Options(random_share=self.random_share)
         for strategy in self.strategies:
             self._check_score(strategy)
         size, wanted = len(self.ground.pool), self.first + self.rounds * self.batch
