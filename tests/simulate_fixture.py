@@ -108,7 +108,15 @@ def write_records(plan: Plan, dice: dict[tuple[str, int], list[float]]) -> None:
     for step in plan.steps():
         strategy = step.strategy or plan.strategies[0]
         mean = dice[strategy, step.seed][step.number]
-        pick = {"name": "x.png", "slot": "random", "score": None, "reason": "", "figures": {}, "pixels": 9, "parts": 1}
+        pick: dict[str, Any] = {
+            "name": "x.png",
+            "slot": "random",
+            "score": None,
+            "reason": "",
+            "figures": {},
+            "pixels": 9,
+            "parts": 1,
+        }
         record = {
             "seed": step.seed,
             "strategy": step.strategy,

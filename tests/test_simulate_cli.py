@@ -154,6 +154,11 @@ def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]", *,
         time.sleep(0.1)
 
 
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Those that still run; a zombie is only a number that nobody has asked for yet."""
+    return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
 def records(out: Path) -> set[str]:
     """Finished rounds."""
     return {str(path.relative_to(out)) for path in out.glob("rounds/**/*.json")}
@@ -169,6 +174,7 @@ def without_seconds(out: Path) -> Any:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_simulation_leaves_figures_a_picture_and_a_page(
     start: Start, options: list[str | Path], tmp_path: Path
 ) -> None:
@@ -200,32 +206,34 @@ def test_a_simulation_leaves_figures_a_picture_and_a_page(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_killed_simulation_goes_on_with_the_same_figures(
     start: Start, options: list[str | Path], tmp_path: Path
 ) -> None:
     """kill -9 in the middle: its processes die too, what is finished is kept, and the end is the same."""
     out, twin = tmp_path / "out", tmp_path / "twin"
-    killed = start(*options, *SMALL)
-    wait_for(lambda: len(records(out)) >= 3, killed)
+    small = [*SMALL, "--seeds", "1"]
+    killed = start(*options, *small)
+    wait_for(lambda: len(records(out)) >= 2, killed)
     children = psutil.Process(killed.pid).children(recursive=True)
     killed.kill()
     psutil.wait_procs(children, timeout=20)
-    workers = [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
-    assert workers == []
+    assert alive(children) == []
     kept = {path: (out / path).read_bytes() for path in records(out)}
-    assert 3 <= len(kept) < 10
-    on = start(*options, *SMALL)
+    assert 2 <= len(kept) < 5
+    on = start(*options, *small)
     _, notes = on.communicate(timeout=280)
     assert on.returncode == 0, notes
-    assert f"{len(kept)} of 10 rounds are finished already; going on" in notes
+    assert f"{len(kept)} of 5 rounds are finished already; going on" in notes
     assert {path: (out / path).read_bytes() for path in kept} == kept
-    whole = start(*options[:4], "--out", twin, *options[6:], *SMALL)
+    whole = start(*options[:4], "--out", twin, *options[6:], *small)
     _, notes = whole.communicate(timeout=280)
     assert whole.returncode == 0, notes
     assert without_seconds(out) == without_seconds(twin)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_ctrl_c_leaves_a_folder_that_can_be_gone_on_with(
     start: Start, options: list[str | Path], tmp_path: Path
 ) -> None:
@@ -241,10 +249,11 @@ def test_ctrl_c_leaves_a_folder_that_can_be_gone_on_with(
     assert run.returncode == 130
     assert "stopped after 0 of 10 rounds; the same command goes on from there" in notes
     assert "Traceback" not in notes
-    assert [child for child in children if child.is_running()] == []
+    assert alive(children) == []
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_file_that_vanishes_meanwhile_is_named(start: Start, options: list[str | Path], tmp_path: Path) -> None:
     """With the round in which it was missed; the other processes end."""
     run = start(*options, *SMALL[:4], "--steps", "200", "--workers", "1")

@@ -4,6 +4,7 @@ import base64
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from simulate_fixture import LEARNING, PREDICTING, imagine_plan, make_plan
 
 from maskloop_learner.pool.looks import Look
 from maskloop_learner.pool.masks import decode_mask, encode_mask
-from maskloop_learner.select.campaign import first_places, gather_labels, make_candidates, pick, run_step, select
+from maskloop_learner.select.campaign import first_places, gather_labels, run_step
+from maskloop_learner.select.choices import make_candidates, pick, select
 from maskloop_learner.select.choosing import ChoosingError
 from maskloop_learner.select.oracle import Oracle
 from maskloop_learner.select.plan import Plan, SimulationError, Step
@@ -192,7 +194,7 @@ def test_candidates_are_the_unlabelled_images_with_all_that_is_known(tmp_path: P
         ({"strategies": ("random", "mutual_information")}, "ranks by mutual_information, which is 0 in a single pass"),
     ],
 )
-def test_a_plan_that_cannot_work_is_refused(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+def test_a_plan_that_cannot_work_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     """Before anything is trained, with what would work."""
     with pytest.raises(SimulationError, match=said):
         imagine_plan(tmp_path, **changes)
@@ -228,7 +230,7 @@ def test_two_simulations_do_not_share_a_folder(tmp_path: Path) -> None:
 def test_other_settings_are_another_simulation(tmp_path: Path) -> None:
     """All that changes a figure is among what a folder must share; seeds and strategies may be added."""
     plan = imagine_plan(tmp_path)
-    changes = {
+    changes: dict[str, Any] = {
         "batch": 5,
         "rounds": 3,
         "first": 5,

@@ -138,7 +138,7 @@ def simulate(
             _tell(warnings(plan))
             _run(plan, workers)
             results = conclude(plan, targets=target or [])
-            files = write_report(out, results, title=f"Simulation on {images.absolute().name}")
+            files = write_report(out, results, title=f"Simulation on {'/'.join(images.absolute().parts[-2:])}")
     if as_json:
         print_json({**results, "files": [str(path) for path in files]})
     else:

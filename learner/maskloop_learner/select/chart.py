@@ -60,8 +60,16 @@ class Chart:
         for line in shown:
             wanted = self.place(line.points[-1].x, line.points[-1].y)[1]
             heights.append(max(wanted, heights[-1] + ROW) if heights else wanted)
-        over = max(0.0, heights[-1] - (HEIGHT - BOTTOM)) if heights else 0.0
-        return [(line, height - over) for line, height in zip(shown, heights, strict=True)]
+        lowest = float(HEIGHT - BOTTOM)
+        for at in reversed(range(len(heights))):
+            heights[at] = min(heights[at], lowest)
+            lowest = heights[at] - ROW
+        return list(zip(shown, heights, strict=True))
+
+    @property
+    def painted(self) -> list[Line]:
+        """Lines in the order in which they are drawn: a baseline last, the others show between its dashes."""
+        return sorted(self.lines, key=lambda line: line.baseline)
 
     @property
     def x_ticks(self) -> list[float]:
@@ -123,7 +131,7 @@ def draw_svg(chart: Chart) -> str:
         f'<text x="{LEFT}" y="22" font-size="17">{escape(chart.title)}</text>',
         *_axes(chart),
         *(_band(chart, line) for line in chart.lines),
-        *(_line(chart, line) for line in chart.lines),
+        *(_line(chart, line) for line in chart.painted),
         *(_name(chart, line, height) for line, height in chart.named()),
         "</svg>",
     ]

@@ -30,7 +30,7 @@ def draw_png(chart: Chart) -> bytes:
             ImageDraw.Draw(veil).polygon([_at(*corner) for corner in corners], fill=BAND_OPACITY)
             picture.paste(Pillow.new("RGB", picture.size, chart.colour(line)), mask=veil)
     pen = ImageDraw.Draw(picture)
-    for line in chart.lines:
+    for line in chart.painted:
         _draw_line(pen, chart, line)
     for line, height in chart.named():
         x = WIDTH - RIGHT + 14
