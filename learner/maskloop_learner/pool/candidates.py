@@ -200,8 +200,10 @@ def _read_shares(
     )
     for ls_id, label, area, pixels in _stream(session, statement) if version_id is not None else ():
         if (at := where.get(ls_id)) is not None:
-            column = found.setdefault(label, np.full(len(where), np.nan))
-            column[at] = np.fmax(column[at], area / pixels)
+            if label not in found:
+                found[label] = np.full(len(where), np.nan)
+            known = found[label][at]
+            found[label][at] = max(area / pixels, 0.0 if np.isnan(known) else known)
     labels = tuple(sorted(found))
     table = np.stack([found[label] for label in labels], 1) if labels else np.empty((len(where), 0))
     return labels, table
