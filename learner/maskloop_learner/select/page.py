@@ -32,7 +32,6 @@ svg { width: 100%; height: auto; display: block }
 .wide { overflow-x: auto } table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
 th, td { text-align: right; padding: 6px 10px; border-bottom: 1px solid var(--line); white-space: nowrap }
 th:first-child, td:first-child { text-align: left } th { font-weight: 600; color: var(--dim) }
-td.text { white-space: normal; text-align: left }
 """
 
 
@@ -89,8 +88,8 @@ def draw_page(results: Results, *, title: str) -> str:
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body><main>"
         f"<h1>{escape(title)}</h1>"
         f'<p class="dim">{data["images"]} images in {data["groups"]} groups: {data["test"]} test, {data["pool"]} may '
-        f"be chosen. {options['seeds']} seeds, {options['first']} first labels, then {options['rounds']} rounds of "
-        f"{options['batch']}. Oracle: {escape(options['oracle'])}.</p>"
+        f"be chosen. Seeds: {options['seeds']}. First labels: {options['first']}. Rounds: {options['rounds']}, of "
+        f"{options['batch']} each. Oracle: {escape(options['oracle'])}.</p>"
         f"{_verdicts(results)}"
         f"{draw_svg(draw_curves(results, title='Dice by labels'))}"
         f'<p class="dim">Bands: {LEVEL:.0%} intervals of the mean over seeds (Student\'s t), each for its own budget. '
@@ -104,11 +103,12 @@ def draw_page(results: Results, *, title: str) -> str:
     )
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """An HTML table, first column to the left; cells are escaped."""
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, name: str) -> str:
+    """An HTML table that scrolls by itself where it is too wide, first column to the left; cells are escaped."""
     cells = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>" for row in rows)
-    return f'<div class="wide" tabindex="0"><table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>'
+    region = f'<div class="wide" role="region" tabindex="0" aria-label="{escape(name)}">'
+    return f"{region}<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def show(value: float | None, *, sign: bool = False, digits: int = 4) -> str:
@@ -175,13 +175,13 @@ def _areas(results: Results) -> str:
             f'<p class="dim">Differences are paired by seed. Their intervals hold for all {len(compared)} comparisons '
             f"at once with {LEVEL:.0%} (Bonferroni); p is of one comparison alone.</p>"
         )
-    return table(AREA_HEAD, area_rows(results)) + told
+    return table(AREA_HEAD, area_rows(results), name="Area under the curve") + told
 
 
 def _targets(results: Results) -> str:
     why = "; ".join(f"{target['dice']:.3f} is {target['why']}" for target in results["targets"])
     return (
-        table(target_head(results), target_rows(results))
+        table(target_head(results), target_rows(results), name="Labels to a target")
         + f'<p class="dim">Of the mean curve, between two budgets by a straight line. Targets: {escape(why)}. '
         "Saved: labels that random needs more.</p>"
     )
@@ -192,4 +192,4 @@ def _settings(options: Mapping[str, Any]) -> str:
     for name, value in options.items():
         flat |= {f"{name}: {key}": each for key, each in value.items()} if isinstance(value, Mapping) else {name: value}
     rows = ((name, ", ".join(value) if isinstance(value, list) else str(value)) for name, value in flat.items())
-    return table(("setting", "value"), rows)
+    return table(("setting", "value"), rows, name="Settings")

@@ -48,7 +48,7 @@ def read_record(plan: Plan, step: Step) -> Record | None:
 
 
 def choosers(plan: Plan, step: Step) -> tuple[str, ...]:
-    """The strategies that choose after a step: none when too few images are left for a whole batch."""
-    if len(plan.ground.pool) < plan.first + (step.number + 1) * plan.batch:
+    """The strategies that choose after a step: none after the last round."""
+    if step.number == plan.rounds:
         return ()
     return (step.strategy,) if step.strategy else plan.strategies
