@@ -44,7 +44,7 @@ class Cells:
             folder.mkdir(parents=True, exist_ok=True)
         except FileExistsError as error:
             raise ProtocolError(f"{str(folder)!r} is a file; choose a folder for the results") from error
-        before = _read_json(folder / RUN)
+        before = read_json(folder / RUN)
         wanted = json.loads(json.dumps(settings))
         if before is None:
             write_atomically(folder / RUN, to_json(wanted).encode())
@@ -78,7 +78,7 @@ class Cells:
         """The figures of a test, made unless they are there, of the same training and the same images."""
         key = f"{weights.key} {digest_items(items)}"
         path = self.folder / "cells" / f"{file_name(name)}.json"
-        if (before := _read_json(path)) is not None and before.get("key") == key:
+        if (before := read_json(path)) is not None and before.get("key") == key:
             figures: dict[str, Any] = before["figures"]
             return figures
         data = weights.load()
@@ -118,7 +118,7 @@ def to_json(value: object) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def read_json(path: Path) -> dict[str, Any] | None:
     """A file that cannot be read is as good as none: what it held is made again."""
     try:
         found = json.loads(path.read_text())
