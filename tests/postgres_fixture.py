@@ -22,9 +22,11 @@ from maskloop_learner.settings import Settings
 
 PASSWORD = "a-password-that-no-message-shows"
 BOTH = {
+    "test_batches",
     "test_figures",
     "test_garbage",
     "test_groups",
+    "test_ordering",
     "test_pool",
     "test_pushes",
     "test_ranking",

@@ -111,7 +111,8 @@ def test_a_second_open_batch_is_refused_and_one_after_it_is_not(pool: Pool, proj
 
 def test_of_two_who_open_a_batch_at_once_one_is_refused_by_the_database(pool: Pool, project: int) -> None:
     """With SQLite the second one waits and sees the first; with PostgreSQL the index refuses it."""
-    start, outcomes = threading.Barrier(4), []
+    start = threading.Barrier(4)
+    outcomes: list[int | str] = []
 
     def ask(ls_id: int) -> None:
         start.wait()

@@ -19,15 +19,7 @@ from maskloop_backend.sync.retention import drop_empty_replies
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.members import batch_scores
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import (
-    answers,
-    by_place,
-    current_version,
-    drawn,
-    open_places,
-    scores_of,
-    servable,
-)
+from maskloop_learner.pool.queries import answers, current_version, drawn, in_open_batch, scores_of, servable
 from maskloop_learner.pool.schema import Label, Prediction, PredictionVersion, Project, Push, Score, Task, utcnow
 from maskloop_learner.pool.store import BlobError
 
@@ -222,20 +214,22 @@ class Pusher:
         other = aliased(Task)
         held = Push.task_id == other.id, Push.version_id == version, Push.gone_at.is_(None)
         done = exists().where(*_same_task(other, project_id), *held)
-        places = open_places(project_id)
         statement = (
             select(Task.ls_id)
             .join(Prediction, answers(Prediction, version))
-            .outerjoin(places, places.c.ls_id == Task.ls_id)
             .where(*servable(project_id), Prediction.uncertainty.is_not(None), ~done, ~drawn())
             .where(~_unfinished(project_id, version))
             .group_by(Task.ls_id)
-            .order_by(by_place(places), func.max(Prediction.uncertainty).desc(), Task.ls_id)
+            .order_by(func.max(Prediction.uncertainty).desc(), Task.ls_id)
             .limit(TASKS_AT_ONCE)
         )
         with self.pool.read() as session:
             scores = batch_scores(session, project_id)
-            found = {ls_id: Ready(ls_id, [], score=scores.get(ls_id)) for ls_id in session.scalars(statement)}
+            members = statement.where(in_open_batch(project_id))
+            first = sorted(session.scalars(members), key=scores.__getitem__) if scores else []
+            # The open batch before all else.
+            ls_ids = first or session.scalars(statement)
+            found = {ls_id: Ready(ls_id, [], score=scores.get(ls_id)) for ls_id in ls_ids}
             parts = (
                 select(Task.ls_id, Task.part, Task.blind, Prediction)
                 .join(Prediction, answers(Prediction, version))

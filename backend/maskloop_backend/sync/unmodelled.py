@@ -11,7 +11,7 @@ from maskloop_backend.results import BATCHED
 from maskloop_backend.sync.push import Pusher
 from maskloop_learner.pool.members import batch_scores
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.queries import drawn, open_places, servable
+from maskloop_learner.pool.queries import drawn, in_open_batch, servable
 from maskloop_learner.pool.schema import Label, Project, Push, Task, utcnow
 
 SECONDS = 5.0
@@ -36,9 +36,8 @@ class Unmodelled:
             scores = batch_scores(session, project.id)
             held = Push.project_id == project.id, Push.version_id == BATCHED, Push.gone_at.is_(None)
             there = set(session.scalars(select(Task.ls_id).join(Push, Push.task_id == Task.id).where(*held)))
-            places = open_places(project.id)
-            members = select(Task.ls_id).join(places, places.c.ls_id == Task.ls_id)
-            missing = set(session.scalars(members.where(*servable(project.id), ~drawn()))) - there
+            waiting = select(Task.ls_id).where(*servable(project.id), ~drawn(), in_open_batch(project.id))
+            missing = set(session.scalars(waiting)) - there
         if missing:
             rest = sorted(missing, key=scores.__getitem__)[:ROWS_AT_ONCE]
             self._push(project, {ls_id: scores[ls_id] for ls_id in rest})

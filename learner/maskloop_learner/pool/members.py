@@ -100,9 +100,7 @@ def close_finished(pool: Pool, project_id: int) -> int | None:
 
 def batch_scores(session: Session, project_id: int) -> dict[int, float]:
     """Label Studio's id of each task in the open batch -> its serving score; empty without an open batch."""
-    places = open_places(project_id)
-    rows = session.execute(select(places.c.ls_id, places.c.position))
-    return {ls_id: batch_score(position) for ls_id, position in rows}
+    return {ls_id: batch_score(position) for ls_id, position in open_places(session, project_id).items()}
 
 
 def _parts(session: Session, batch: Batch) -> dict[int, _Part]:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Subquery, and_, case, exists, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, and_, case, exists, func, select
+from sqlalchemy.orm import Session, aliased
 
 from maskloop_learner.pool.schema import (
     Batch,
@@ -18,9 +18,6 @@ from maskloop_learner.pool.schema import (
     Score,
     Task,
 )
-
-OUTSIDE = 2**31 - 1
-"""Place of a task that is in no batch: after all that are."""
 
 
 class Question(NamedTuple):
@@ -42,20 +39,25 @@ def drawn() -> ColumnElement[bool]:
     return exists().where(Label.task_id == Task.id, Label.current, ~Label.cancelled)
 
 
-def open_places(project_id: int) -> Subquery:
-    """The tasks of the project's open batch: `ls_id`, which all images of a task join by, and `position` from 1."""
-    statement = (
-        select(Task.ls_id, BatchItem.position)
-        .join(BatchItem, BatchItem.task_id == Task.id)
+def open_places(session: Session, project_id: int) -> dict[int, int]:
+    """Label Studio's id of each task in the project's open batch -> its position, from 1."""
+    statement = _members(project_id).add_columns(BatchItem.position)
+    return {ls_id: position for ls_id, position in session.execute(statement)}  # noqa: C416 - typed rows
+
+
+def in_open_batch(project_id: int) -> ColumnElement[bool]:
+    """Condition on an image: its task is in the project's open batch."""
+    return Task.ls_id.in_(_members(project_id))
+
+
+def _members(project_id: int) -> Select[int]:
+    first = aliased(Task)
+    return (
+        select(first.ls_id)
+        .join(BatchItem, BatchItem.task_id == first.id)
         .join(Batch, Batch.id == BatchItem.batch_id)
         .where(Batch.project_id == project_id, Batch.state == "open")
     )
-    return statement.subquery("places")
-
-
-def by_place(places: Subquery) -> ColumnElement[int]:
-    """What a grouped statement that joins `open_places` orders by first: the batch in its order, then all others."""
-    return func.min(func.coalesce(places.c.position, OUTSIDE))
 
 
 def find_project(session: Session, ls_id: int) -> Project | None:
@@ -110,24 +112,29 @@ def scores_of(session: Session, prediction_ids: Iterable[int]) -> dict[int, list
 def unscored(session: Session, project_id: int, version_id: str, *, limit: int) -> Sequence[Question]:
     """The project's images that lack a prediction of the version: unlabelled tasks' images first, of these the open
     batch's, then the most uncertain of those that are ranked."""
-    places = open_places(project_id)
     predicted = exists().where(answers(Prediction, version_id))
     labelled = exists().where(Label.task_id == Task.id, Label.current, ~Label.deleted)
+    missing = *servable(project_id), Task.image_digest.is_not(None), ~predicted
     statement = (
         select(Task.image_digest, Task.prompt_digest)
         .outerjoin(Rank, answers(Rank, version_id))
-        .outerjoin(places, places.c.ls_id == Task.ls_id)
-        .where(*servable(project_id), Task.image_digest.is_not(None), ~predicted)
+        .where(*missing)
         .group_by(Task.image_digest, Task.prompt_digest)
         .order_by(
             func.min(case((labelled, 1), else_=0)),
-            by_place(places),
             func.max(func.coalesce(Rank.uncertainty, -1)).desc(),
             func.min(Task.id),
         )
         .limit(limit)
     )
-    return [Question(image, prompts) for image, prompts in session.execute(statement) if image]
+    # Questions of their own: joined, they would make this one slow for a whole pool.
+    place = open_places(session, project_id)
+    first = select(Task.ls_id, Task.image_digest, Task.prompt_digest).where(
+        *missing, ~labelled, in_open_batch(project_id)
+    )
+    members = sorted(session.execute(first.order_by(Task.id)), key=lambda row: place[row[0]]) if place else []
+    rows = [*((image, prompts) for _, image, prompts in members), *session.execute(statement)]
+    return list(dict.fromkeys(Question(image, prompts) for image, prompts in rows if image))[:limit]
 
 
 def unranked(session: Session, project_id: int, version_id: str, *, limit: int) -> Sequence[Question]:

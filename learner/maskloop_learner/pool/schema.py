@@ -354,7 +354,11 @@ class Push(Base):
     """A prediction as it stands in Label Studio. `task_id` is the first part of the task."""
 
     __tablename__ = "pushes"
-    __table_args__ = (Index("ix_pushes_task", "task_id", "version_id"),)
+    __table_args__ = (
+        Index("ix_pushes_task", "task_id", "version_id"),
+        # What stands in front, of a hundred thousand.
+        Index("ix_pushes_score", "project_id", "version_id", "score"),
+    )
 
     ls_prediction_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     project_id: Mapped[int] = mapped_column(ForeignKey("projects.id"), primary_key=True)

@@ -49,10 +49,12 @@ def upgrade() -> None:
     with op.batch_alter_table("labels") as batch:
         batch.add_column(sa.Column("batch_id", sa.Integer(), nullable=True))
         batch.create_foreign_key("fk_labels_batch_id", "batches", ["batch_id"], ["id"])
+    op.create_index("ix_pushes_score", "pushes", ["project_id", "version_id", "score"])
     op.add_column("scores", sa.Column("map_digest", sa.String(64), nullable=True))
 
 
 def downgrade() -> None:
+    op.drop_index("ix_pushes_score", "pushes")
     with op.batch_alter_table("scores") as batch:
         batch.drop_column("map_digest")
     with op.batch_alter_table("labels") as batch:
