@@ -185,7 +185,7 @@ def test_pictures_that_come_one_by_one_are_joined_by_the_same_rule() -> None:
 def test_a_pick_says_why_in_words_and_figures() -> None:
     candidates = make_candidates(
         [0.2, 0.412, math.nan, 0.3],
-        embeddings=unit([[1, 0], [0, 1], [1, 1], [math.nan, math.nan]]),
+        embeddings=unit([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [math.nan, 1.0]]),
         labelled=unit([[1, 0]]),
     )
     first, second, third, fourth = choose(candidates, strategy="uncertainty", size=4, seed=0, options=PLAIN)
