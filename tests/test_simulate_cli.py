@@ -256,7 +256,7 @@ def test_ctrl_c_leaves_a_folder_that_can_be_gone_on_with(
 @pytest.mark.timeout(600)
 def test_a_file_that_vanishes_meanwhile_is_named(start: Start, options: list[str | Path], tmp_path: Path) -> None:
     """With the round in which it was missed; the other processes end."""
-    run = start(*options, *SMALL[:4], "--steps", "200", "--workers", "1")
+    run = start(*options, *SMALL[:4], "--steps", "40", "--workers", "1")
     wait_for(lambda: len(list((tmp_path / "out").glob("vectors-*.npy"))) == 1, run)
     for path in (tmp_path / "masks").glob("*.png"):
         path.unlink()
