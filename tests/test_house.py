@@ -46,13 +46,6 @@ def test_imports_run_downwards_only(floor: str) -> None:
         "train/slices.py",
         "train/calibration.py",
         "train/metrics.py",
-<<<<<<< HEAD
-=======
-        "select/curves.py",
-        "select/oracle.py",
-        "select/quality.py",
-        "select/chart.py",
->>>>>>> h6-sim
         "select/admission.py",
         "select/chance.py",
         "select/choosing.py",
@@ -63,13 +56,10 @@ def test_imports_run_downwards_only(floor: str) -> None:
         "select/reasons.py",
         "select/typiclust.py",
         "select/uncertainty.py",
-<<<<<<< HEAD
         "select/curves.py",
         "select/oracle.py",
         "select/quality.py",
         "select/chart.py",
-=======
->>>>>>> h6-sim
     ],
 )
 def test_pure_maths_knows_no_web_queue_or_database(folder: str) -> None:
@@ -96,15 +86,9 @@ def test_queue_folder_does_not_shadow_the_standard_library() -> None:
         "maskloop_queue.workers",
         "maskloop_queue.jobs",
         "maskloop_learner.pool.pool",
-<<<<<<< HEAD
         "maskloop_learner.pool.candidates",
         "maskloop_learner.select.choosing",
         "maskloop_learner.select.simulation",
-=======
-        "maskloop_learner.select.simulation",
-        "maskloop_learner.pool.candidates",
-        "maskloop_learner.select.choosing",
->>>>>>> h6-sim
     ],
 )
 def test_torch_is_not_imported(module: str) -> None:
