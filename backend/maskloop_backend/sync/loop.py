@@ -183,9 +183,11 @@ class Sync:
             missing = enqueue_fairly(self.pool, self.conn, project.id)
             # What is never served is drawn when nothing else is left to draw.
             missing = missing or work.enqueue_shadow(self.pool, self.conn, project.id, self.settings)
-            busy |= (missing or work.enqueue_unembedded(self.pool, self.conn, project.id, self.settings)) > 0
+            busy |= missing > 0
             if not self.upkeep.trainings_wait:
                 busy |= work.enqueue_rounds(self.pool, self.conn, project.id, self.settings)
+            # Last: a round is opened even while Redis is away.
+            busy |= not missing and work.enqueue_unembedded(self.pool, self.conn, project.id, self.settings) > 0
         except (redis.RedisError, ValkeyError) as error:
             log.warning("project %d: nothing can be enqueued: %s", project.ls_id, error)
         except (TemplateError, StoreError, MergeError, OSError) as error:
