@@ -39,12 +39,15 @@ class Reporter:
         self._report, self._should_stop, self._give_way = report, should_stop, give_way
         self._next, self._over = 0.0, False
         self._doing = ""
+        self._state: dict[str, Any] = {}
 
     def progress(self, state: dict[str, Any]) -> None:
         """Pass `state` on."""
         self._report(state)
+        # Whichever look comes next takes it along: there are far more looks between steps than after one.
+        self._state = state
         if time.monotonic() >= self._next or state["step"] >= state["steps"]:
-            self._look(state)
+            self._look()
 
     def tick(self, what: str, done: int, of: int) -> None:
         """Say that the work after the last step gets on. Raises TrainingCancelled when it should end."""
@@ -63,7 +66,7 @@ class Reporter:
             self._look()
         return self._over or self._should_stop()
 
-    def _look(self, state: dict[str, Any] | None = None) -> None:
+    def _look(self) -> None:
         self._next = time.monotonic() + LOOK_EVERY
         try:
             with self._pool.write() as session:
@@ -71,7 +74,7 @@ class Reporter:
                 self._over = row is None
                 if row is not None:
                     row.held_until = utcnow() + self._lease
-                    row.progress = state or row.progress
+                    row.progress = self._state or row.progress
         except OperationalError as error:
             # The training itself needs no database: whether the round still is ours is seen before it is published.
             said = reason_of(error)

@@ -232,7 +232,7 @@ class Sync:
         ordered = self._serve_batch(project, client, pusher, version, look=look)
         # A person may be waiting for what is pushed next, so images and predictions take turns.
         fetched = puller.take_images(project.id)
-        # Images are waited for already, none of them is waited for twice.
+        # The next ones follow at once: a pause would come on top of the waiting for the network.
         self._fetching |= fetched > 0
         if version is None:
             return fetched > 0 or not ordered
