@@ -46,6 +46,16 @@ def test_imports_run_downwards_only(floor: str) -> None:
         "train/slices.py",
         "train/calibration.py",
         "train/metrics.py",
+        "select/admission.py",
+        "select/chance.py",
+        "select/choosing.py",
+        "select/claspe.py",
+        "select/clusters.py",
+        "select/diverse.py",
+        "select/power.py",
+        "select/reasons.py",
+        "select/typiclust.py",
+        "select/uncertainty.py",
     ],
 )
 def test_pure_maths_knows_no_web_queue_or_database(folder: str) -> None:
@@ -72,6 +82,8 @@ def test_queue_folder_does_not_shadow_the_standard_library() -> None:
         "maskloop_queue.workers",
         "maskloop_queue.jobs",
         "maskloop_learner.pool.pool",
+        "maskloop_learner.pool.candidates",
+        "maskloop_learner.select.choosing",
     ],
 )
 def test_torch_is_not_imported(module: str) -> None:

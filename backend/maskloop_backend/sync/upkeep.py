@@ -13,7 +13,7 @@ from maskloop_backend.sync.alerting import Alerter
 from maskloop_learner.disk import Room, measure_room
 from maskloop_learner.pool.garbage import SLICES, sweep_store
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.retention import drop_old_predictions
+from maskloop_learner.pool.retention import drop_old_predictions, drop_stray_embeddings
 from maskloop_learner.pool.schema import Cursor, Project
 from maskloop_learner.pool.store import StoreError
 from maskloop_learner.settings import Settings
@@ -88,6 +88,7 @@ class Upkeep:
             return
         self._forget_at = time.monotonic() + FORGET_EVERY
         drop_old_predictions(self.pool, days=self.settings.keep_predictions_days, limit=ROWS_AT_ONCE)
+        drop_stray_embeddings(self.pool, limit=ROWS_AT_ONCE)
         sweep_rounds(self.pool, self.settings.home)
 
     def _sweep(self) -> None:

@@ -33,9 +33,12 @@ def load_candidates(
 
     `ids` are `Task.id` of the first of a task's images; a task of several stands where its most uncertain one does,
     as in `queries.ranking`, and ties fall by Label Studio's id as there. Tasks that the version has not scored yet
-    are among them, with NaN; with `version_id` None all are. `score` is measure/aggregation; over several labels the
-    largest counts. Shares are the largest over a task's images. `embeddings`, `looks`: whether to read these, which
-    take memory. `leave_out_open_batch`: without the tasks of the project's open batch.
+    are among them, with NaN; with `version_id` None all are.
+
+    score: measure/aggregation; over several labels the largest counts. One that is 0 in all ranks, which may be of a
+    single pass, is taken from the masks' samples, and not known of images without a mask. Shares are the largest over
+    a task's images. embeddings, looks: whether to read these, which take memory. leave_out_open_batch: without the
+    tasks of the project's open batch.
 
     Raises ChoosingError for a score that is not kept.
     """
@@ -131,11 +134,9 @@ def _read_images(session: Session, project_id: int, version_id: str | None, *, s
             rows[known[1]] = row
     tasks = np.array([row[0] for row in rows], np.int64)
     scores = np.array([row[3] for row in rows], np.float64)
-    if other and (scores == 0).any() and not (scores > 0).any():
-        raise ChoosingError(
-            f"{score} is 0 for every image: this model ranks by a single pass, which knows predictive_entropy only; "
-            "set MASKLOOP_CHEAP_RANKING=false to rank with all samples"
-        )
+    if version_id is not None and other and (scores == 0).any() and not (scores > 0).any():
+        # Ranks of a single pass know predictive entropy only; masks are drawn with all samples.
+        scores = _read_mask_scores(session, project_id, version_id, score=score, tasks=tasks)
     return _Images(
         ids=tasks.copy(),
         tasks=tasks,
@@ -147,9 +148,33 @@ def _read_images(session: Session, project_id: int, version_id: str | None, *, s
     )
 
 
+def _read_mask_scores(
+    session: Session, project_id: int, version_id: str, *, score: str, tasks: Numbers
+) -> NDArray[np.float64]:
+    where = {task: at for at, task in enumerate(tasks.tolist())}
+    found = np.full(len(tasks), np.nan)
+    statement = (
+        select(Task.id, Score.label, Score.aggregates)
+        .join(Prediction, answers(Prediction, version_id))
+        .join(Score, Score.prediction_id == Prediction.id)
+        .where(*servable(project_id), _unlabelled())
+    )
+    for task, label, aggregates in _stream(session, statement):
+        value = _pick_score({label: aggregates} if aggregates else None, score)
+        if value is not None and (at := where.get(task)) is not None:
+            found[at] = value if np.isnan(found[at]) else max(value, found[at])
+    if not (found > 0).any():
+        raise ChoosingError(
+            f"{score} is 0 for every image, and no mask is drawn yet: this model ranks by a single pass, which knows "
+            "predictive_entropy only; wait for the masks, or set MASKLOOP_CHEAP_RANKING=false to rank with all samples"
+        )
+    return found
+
+
 def _stream(session: Session, statement: Executable) -> Iterable[Any]:
-    # Some thousand rows at a time: a hundred thousand with their pictures would be held twice.
-    return session.execute(statement.execution_options(yield_per=ROWS_AT_ONCE))
+    # Some thousand rows at a time: a hundred thousand with their pictures would be held twice. By the connection: the
+    # session would look each row through for objects.
+    return session.connection().execute(statement, execution_options={"yield_per": ROWS_AT_ONCE})
 
 
 def _pick_score(aggregates: dict[str, Any] | None, score: str) -> float | None:
@@ -200,8 +225,10 @@ def _read_shares(
     )
     for ls_id, label, area, pixels in _stream(session, statement) if version_id is not None else ():
         if (at := where.get(ls_id)) is not None:
-            column = found.setdefault(label, np.full(len(where), np.nan))
-            column[at] = np.fmax(column[at], area / pixels)
+            if label not in found:
+                found[label] = np.full(len(where), np.nan)
+            known = found[label][at]
+            found[label][at] = max(area / pixels, 0.0 if np.isnan(known) else known)
     labels = tuple(sorted(found))
     table = np.stack([found[label] for label in labels], 1) if labels else np.empty((len(where), 0))
     return labels, table

@@ -90,12 +90,11 @@ def read_vectors(session: Session, tasks: Select[Any], space: str, ids: NDArray[
         select(Task.id, Embedding.vector)
         .join(Embedding, (Embedding.image_digest == Task.image_digest) & (Embedding.space == space))
         .where(Task.id.in_(tasks), func.length(Embedding.vector) > 0)
-        .execution_options(yield_per=ROWS_AT_ONCE)
     )
     some = select(Embedding.vector).where(Embedding.space == space, func.length(Embedding.vector) > 0).limit(1)
     width = len(session.scalar(some) or b"") // 2
     found: Vector = np.full((len(ids), width), np.nan, np.float32)
-    for number, data in session.execute(statement):
+    for number, data in session.connection().execute(statement, execution_options={"yield_per": ROWS_AT_ONCE}):
         if (at := where.get(number)) is not None:
             found[at] = np.frombuffer(data, FORMAT)
     # float16 leaves lengths that differ in the fourth digit, and order by that.

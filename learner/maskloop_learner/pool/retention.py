@@ -1,4 +1,4 @@
-"""Predictions of versions that nobody needs any more leave the pool, some at a time; labels and events never do."""
+"""Predictions and embeddings that nobody needs any more leave the pool, some at a time; labels and events never do."""
 
 from datetime import timedelta
 
@@ -10,6 +10,7 @@ from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import (
     Batch,
     Champion,
+    Embedding,
     Label,
     Prediction,
     PredictionVersion,
@@ -55,6 +56,20 @@ def drop_old_predictions(pool: Pool, *, days: float, limit: int = 1_000_000_000,
     if dropped:
         with pool.write() as session:
             record(session, "predictions.forgotten", data={"count": dropped, "days": days})
+    return dropped
+
+
+def drop_stray_embeddings(pool: Pool, *, limit: int = 1_000_000_000) -> int:
+    """Delete the embeddings of images that no task shows any more, at most about `limit`; return how many went."""
+    shown = exists().where(Task.image_digest == Embedding.image_digest, Task.deleted_at.is_(None))
+    dropped = 0
+    while dropped < limit:
+        with pool.write() as session:
+            digests = session.scalars(select(Embedding.image_digest).where(~shown).distinct().limit(AT_ONCE)).all()
+            session.execute(delete(Embedding).where(Embedding.image_digest.in_(digests)))
+        if not digests:
+            break
+        dropped += len(digests)
     return dropped
 
 
