@@ -270,6 +270,11 @@ class Settings(BaseSettings):
         ge=0,
         description="Days after which predictions of versions that nobody needs any more leave the pool; 0: never.",
     )
+    keep_maps: bool = Field(
+        True,
+        description="Keep with each prediction how unsure the model is of every pixel, about 20 kB a label: the heat "
+        "maps of the dashboard and of the annotator's view.",
+    )
     min_free_mb: int = Field(
         1024,
         ge=0,
