@@ -42,8 +42,9 @@ class HeatMaps:
         right = hmac.compare_digest(query.get("signature", "").encode(), signed.encode())
         return right and int(text) > (time.time() if now is None else now)
 
-    def is_fresh(self, address: object, task_id: int, version: str, *, now: float | None = None) -> bool:
-        """Whether what stands in a task is the address for this map, and good for half of its life at least."""
+    def is_fresh(self, found: object, task_id: int, version: str, *, now: float | None = None) -> bool:
+        """Whether what stands in a task is a list of the address for this map, good for half of its life at least."""
+        address = found[0] if isinstance(found, list) and len(found) == 1 else None
         if not isinstance(address, str) or not address.startswith(f"{self._url}/maps/{task_id}/{version}.png?"):
             return False
         moment = (time.time() if now is None else now) + SECONDS / 2

@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from maskloop_backend.cli import (
     bench,
+    dashboard_user,
     demo,
     evaluating,
     groups,
@@ -50,6 +51,7 @@ MODULES = (
     serving,
     status,
     upkeep,
+    dashboard_user,
 )
 for module in MODULES:
     module.register(app)

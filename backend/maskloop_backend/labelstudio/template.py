@@ -14,7 +14,7 @@ MASK, PROMPT = "mask", "prompt"
 UNCERTAINTY_FIELD = "uncertainty"
 """The field of a task in which an uncertainty is shown."""
 HEATMAP_FIELD = "maskloop_heatmap"
-"""The field of a task with the address of a picture of where the model is unsure."""
+"""The field of a task with the address, in a list, of a picture of where the model is unsure."""
 HEATMAP = "heatmap"
 _KEY = re.compile(r"[A-Za-z0-9_]+")
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
@@ -66,12 +66,12 @@ def write_config(
 
 
 def _beside(image: str) -> list[str]:
-    # With a small n, Label Studio's server would demand the field of every task that it takes in, and refuse files that
-    # are uploaded alone; its pages read attributes whatever their case.
+    # A list of one: of a plain value, Label Studio demands the field of every task that it takes in, and then takes no
+    # single files any more.
     return [
         '  <View style="display: flex; gap: 1rem">',
         f'    <View style="flex: 3">{image}</View>',
-        f'    <View style="flex: 2"><Image Name="{HEATMAP}" value="${HEATMAP_FIELD}"/></View>',
+        f'    <View style="flex: 2"><Image name="{HEATMAP}" valueList="${HEATMAP_FIELD}"/></View>',
         "  </View>",
     ]
 

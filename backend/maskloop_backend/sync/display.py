@@ -84,7 +84,7 @@ def find_due(pool: Pool, project: Project, version: str, maps: Callable[[], Heat
         if number and data.get(UNCERTAINTY_FIELD) != value:
             fields[UNCERTAINTY_FIELD] = value
         if signer is not None and not signer.is_fresh(data.get(HEATMAP_FIELD), task_id, version):
-            fields[HEATMAP_FIELD] = signer.address(task_id, version)
+            fields[HEATMAP_FIELD] = [signer.address(task_id, version)]
         if fields:
             due[ls_id] = fields
     return due

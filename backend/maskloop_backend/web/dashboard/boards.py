@@ -23,7 +23,8 @@ DEFAULT = "predictive_entropy/mean"
 SCORES: tuple[str, ...] = tuple(f"{measure}/{way}" for measure in MEASURES for way in AGGREGATIONS)
 KEPT = 4
 """Versions in memory: about 18 MB each for 100,000 images."""
-AT_ONCE = 2000
+AT_ONCE, PAUSE = 1000, 0.03
+"""Rows that are read at once, and seconds between two such reads in the background."""
 Keys = NDArray[np.int64]
 """Ids of ranks; minus the ids of predictions of earlier releases, which have no rank."""
 Values = NDArray[np.float64]
@@ -179,7 +180,7 @@ class Boards:
     def prepare(self, pool: Pool, version_id: str, stop: threading.Event) -> None:
         """Read all scores of a version, some at a time: others may ask in between."""
         more = True
-        while more and not stop.is_set():
+        while more and not stop.wait(PAUSE):
             with pool.read() as session:
                 more = self.of(version_id).prepare(session)
 
