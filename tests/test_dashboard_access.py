@@ -202,6 +202,7 @@ def test_guesses_are_counted_by_address_and_forgotten() -> None:
 def test_who_guesses_must_wait_and_a_long_password_still_counts(pool: Pool, settings: Settings) -> None:
     settings.redis_url = "redis://127.0.0.1:1/0"
     app = create_app(pool, settings=settings, credentials=Credentials("m", LONG), headers_for=no_token)
+
     async def try_all() -> list[int]:
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://dashboard") as client:

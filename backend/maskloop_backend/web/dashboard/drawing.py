@@ -14,7 +14,7 @@ from maskloop_learner.pool.masks import Mask
 
 STOPS = ((0.0, (0, 0, 4)), (0.25, (87, 16, 110)), (0.5, (188, 55, 84)), (0.75, (249, 142, 9)), (1.0, (252, 255, 164)))
 """Entropy -> colour: five stops of matplotlib's inferno, even in lightness, for colour-blind eyes as well."""
-HEAT_ALPHA = 0.85
+HEAT_ALPHA = 0.65
 FINE, FINE_SIDE = 3, 320
 """An outline is drawn so many times larger than it is shown, and shrunk: its edge is smooth. Beyond `FINE_SIDE` pixels
 twice as large is enough."""
@@ -40,14 +40,15 @@ def shrink(data: bytes, side: int) -> bytes:
 def outline(masks: Sequence[tuple[Mask, Colour]], *, side: int) -> bytes:
     """The borders of masks of one size, each in its colour with a dark seam, on nothing: a PNG with alpha."""
     height, width = masks[0][0].shape
-    size = fit(width, height, side)
+    # A small image is shown enlarged too, and then a line of its own pixels would be a row of blocks.
+    size = fit(width * side, height * side, side)
     times = FINE if side <= FINE_SIDE else 2
     fine = size[0] * times, size[1] * times
     canvas = Image.new("RGBA", fine)
     for mask, colour in masks:
         grown = Image.fromarray(mask.astype(np.uint8) * 255).resize(fine, Image.Resampling.BILINEAR)
         inside = np.asarray(grown) > 127
-        for reach, shade in ((2 * times + 1, (0, 0, 0, 150)), (times + 1, (*colour, 255))):
+        for reach, shade in ((4 * times - 1, (0, 0, 0, 160)), (2 * times - 1, (*colour, 255))):
             canvas.paste(Image.new("RGBA", fine, shade), mask=_border(inside, reach))
     # Pillow's resize premultiplies alpha, so that no dark rim comes from the empty pixels.
     return encode(canvas.resize(size, Image.Resampling.BOX), "PNG")

@@ -47,6 +47,8 @@ class Listing:
 
     def page(self, wish: Wish) -> tuple[list[Found], Cursor | None]:
         """The rows of a page, and where the next one begins; None at the end. Raises Unsortable."""
+        if wish.state == "queue" and self.board is None:
+            return [], None
         if wish.state in ("waiting", "failed") or self.board is None:
             rows = self._unscored(wish, wish.after)
         else:

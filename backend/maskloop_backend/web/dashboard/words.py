@@ -4,6 +4,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from markupsafe import Markup, escape
+
 from maskloop_learner.pool.schema import utcnow
 
 UNITS = ((60.0, 1.0, "second"), (3600.0, 60.0, "minute"), (86400.0, 3600.0, "hour"), (30 * 86400.0, 86400.0, "day"))
@@ -46,6 +48,16 @@ def plain(name: str) -> str:
     return name.replace("_", " ")
 
 
+def ticks(text: str) -> Markup:
+    """What stands between backticks as code; the text itself is escaped."""
+    parts = text.split("`")
+    if len(parts) % 2 == 0:
+        return escape(text)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part) for number, part in enumerate(parts)
+    )
+
+
 FILTERS: dict[str, Callable[..., Any]] = {
     "number": number,
     "score": score,
@@ -53,4 +65,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "ago": ago,
     "moment": moment,
     "plain": plain,
+    "ticks": ticks,
 }
