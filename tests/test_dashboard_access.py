@@ -24,11 +24,11 @@ PAGE = {"Accept": "text/html"}
 LONG = "a password of more characters than anybody guesses"
 
 
-@pytest.fixture
-def site(pool: Pool, settings: Settings) -> Iterator[str]:
-    """Address of the dashboard; its Redis is down."""
-    settings.redis_url = "redis://127.0.0.1:1/0"
-    with serving(pool, settings) as client:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of one dashboard for all tests that change nobody's password; its Redis is down."""
+    settings = Settings(home=tmp_path_factory.mktemp("home"), redis_url="redis://127.0.0.1:1/0")
+    with serving(Pool.open(settings), settings) as client:
         yield str(client.base_url).rstrip("/")
 
 
@@ -142,10 +142,16 @@ def test_a_session_is_no_way_to_label_studios_endpoints(site: str) -> None:
     client.close()
 
 
-def test_a_reader_sees_all_and_changes_nothing(pool: Pool, settings: Settings, site: str) -> None:
+def test_a_reader_sees_all_and_changes_nothing(pool: Pool, settings: Settings) -> None:
     """Made while the dashboard runs; its session ends with its password."""
+    settings.redis_url = "redis://127.0.0.1:1/0"
     add_task(pool, add_project(pool), 1)
-    load_credentials(settings.home)
+    with serving(pool, settings) as client:
+        check_reader(settings, str(client.base_url).rstrip("/"))
+
+
+def check_reader(settings: Settings, site: str) -> None:
+    """From its first log-in to its end."""
     password = add_reader(settings.home)
     lead = load_credentials(settings.home).password
     client, answer = enter(site, password)

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -67,7 +68,7 @@ def test_pages_together_are_the_ranking(shown: tuple[httpx.Client, Pool, Site], 
     assert len(wanted) == 8
 
 
-@profile(deadline=None, max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@profile(deadline=None, max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10_000))
 def test_random_pools_are_listed_as_they_are_ranked(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     """With ties, tasks of two images, predictions of earlier releases, labelled, skipped, failed and deleted tasks."""
@@ -254,8 +255,9 @@ def test_pictures_are_small_kept_and_named_by_what_is_in_them(shown: tuple[httpx
         layer = client.get(address)
         with Pillow.open(io.BytesIO(layer.content)) as image:
             assert image.mode == "RGBA"
-            assert image.getextrema()[3][0] == 0, "most of it is clear"
-            assert image.getextrema()[3][1] > 100
+            alpha = np.asarray(image)[..., 3]
+        assert alpha.min() == 0, "most of it is clear"
+        assert alpha.max() > 100
         wrong = address.replace(address.split("-")[1], "0" * 16)
         assert client.get(wrong).status_code == 404, "it would be kept under a wrong name"
     assert client.get(item["image"].replace("-256", "-9999")).status_code == 404
@@ -300,8 +302,8 @@ def test_small_pictures_stay_within_their_bound(tmp_path: Any) -> None:
 
     for number in range(20):
         name = f"{number:02d}-picture"
-        assert len(thumbs.get(name, lambda name=name: make(name))) == 100
-        thumbs.get(name, lambda name=name: make(name))
+        assert len(thumbs.get(name, partial(make, name))) == 100
+        thumbs.get(name, partial(make, name))
     assert len(made) == 20
     kept = sum(path.stat().st_size for path in (tmp_path / "thumbs").rglob("*") if path.is_file())
     assert 700 <= kept <= 1000

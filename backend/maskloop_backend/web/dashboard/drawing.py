@@ -48,7 +48,8 @@ def outline(masks: Sequence[tuple[Mask, Colour]], *, side: int) -> bytes:
     for mask, colour in masks:
         grown = Image.fromarray(mask.astype(np.uint8) * 255).resize(fine, Image.Resampling.BILINEAR)
         inside = np.asarray(grown) > 127
-        for reach, shade in ((4 * times - 1, (0, 0, 0, 160)), (2 * times - 1, (*colour, 255))):
+        line = (2 + side // FINE_SIDE // 2) * times
+        for reach, shade in ((line + 2 * times, (0, 0, 0, 170)), (line, (*colour, 255))):
             canvas.paste(Image.new("RGBA", fine, shade), mask=_border(inside, reach))
     # Pillow's resize premultiplies alpha, so that no dark rim comes from the empty pixels.
     return encode(canvas.resize(size, Image.Resampling.BOX), "PNG")
