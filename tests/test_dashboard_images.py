@@ -19,6 +19,8 @@ from web_fixture import CREDENTIALS, add_prediction, add_version, serving
 
 from maskloop_backend.cli.ranking import order_by
 from maskloop_backend.heatmaps import SECONDS, HeatMaps
+from maskloop_backend.labelstudio.template import write_config
+from maskloop_backend.sync.display import find_due
 from maskloop_backend.web.dashboard.boards import DEFAULT, SCORES, Boards, largest
 from maskloop_backend.web.dashboard.drawing import fit, heat, outline, paint
 from maskloop_backend.web.dashboard.listing import Listing
@@ -356,3 +358,34 @@ def test_an_annotators_map_needs_no_log_in_but_a_signature(pool: Pool, settings:
         for wrong in ("", "?signature=x", "?expires=99999999999&signature=x"):
             assert httpx.get(f"{base}/maps/{site.tasks[0]}/{site.version}.png{wrong}").status_code == 403
         assert "access-control-allow-origin" not in client.get("/images").headers
+
+
+def test_sync_fills_in_addresses_where_the_config_asks_and_renews_them(pool: Pool) -> None:
+    """Of unlabelled, predicted tasks; nothing is written twice, and a new version has new addresses."""
+    site = make_site(pool, 6)
+    maps = HeatMaps(b"key", "http://dash.test")
+
+    def due(version: str) -> dict[int, dict[str, Any]]:
+        with pool.read() as session:
+            project = session.get_one(Project, site.project)
+        return find_due(pool, project, version, lambda: maps)
+
+    assert due(site.version) == {}
+    with pool.write() as session:
+        session.get_one(Project, site.project).label_config = write_config(LABELS, uncertainty=True)
+    found = due(site.version)
+    assert set(found) == {3, 4, 6}, "neither labelled nor waiting; one that was skipped comes again"
+    for ls_id, fields in found.items():
+        assert set(fields) == {"uncertainty", "maskloop_heatmap"}
+        [address] = fields["maskloop_heatmap"]
+        assert f"/maps/{site.tasks[ls_id - 1]}/{site.version}.png?" in address
+    assert [fields["uncertainty"] for fields in found.values()] == sorted(
+        (fields["uncertainty"] for fields in found.values()), reverse=True
+    )
+    with pool.write() as session:
+        for ls_id, fields in found.items():
+            session.get_one(Task, site.tasks[ls_id - 1]).data = fields
+    assert due(site.version) == {}
+    again = due(site.before)
+    assert set(again) == set(found)
+    assert all(site.before in fields["maskloop_heatmap"][0] for fields in again.values())

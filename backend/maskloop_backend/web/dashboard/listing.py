@@ -67,7 +67,7 @@ class Listing:
         if wish.state == "queue":
             statement = statement.where(self._is_scored())
         elif wish.state == "waiting" and self.version is not None:
-            statement = statement.where(~self._is_scored())
+            statement = statement.where(~self._any_scored() if self._parts > 1 else ~self._is_scored())
         return self.session.scalar(statement) or 0
 
     def _scored(self, wish: Wish) -> list[Found]:
@@ -144,20 +144,21 @@ class Listing:
 
     def _unscored(self, wish: Wish, after: Cursor | None, *, limit: int | None = None) -> list[Found]:
         """Tasks none of whose images has a score, by Label Studio's id; of "failed", whatever they have."""
-        first = func.min(Task.id)
-        statement = select(first, Task.ls_id).where(*self._filters(wish)).group_by(Task.ls_id)
+        filters = self._filters(wish)
+        if wish.state != "failed" and self.version is not None:
+            # First, since a database tries conditions in their order, and most images have a score.
+            filters.insert(0, ~self._any_scored() if self._parts > 1 else ~self._is_scored())
+        statement = select(func.min(Task.id), Task.ls_id).where(*filters).group_by(Task.ls_id)
         if after is not None:
             statement = statement.where(Task.ls_id > after.ls_id)
-        if wish.state != "failed" and self.version is not None:
-            other = aliased(Task)
-            scored = exists().where(
-                other.project_id == Task.project_id,
-                other.ls_id == Task.ls_id,
-                or_(*(self._same(kind, other) for kind in (Rank, Prediction))),
-            )
-            statement = statement.where(~scored if self._parts > 1 else ~self._is_scored())
         rows = self.session.execute(statement.order_by(Task.ls_id).limit(limit or wish.limit + 1))
         return [Found(task, ls_id, 0) for task, ls_id in rows]
+
+    def _any_scored(self) -> ColumnElement[bool]:
+        """Whether any image of the same task has a score."""
+        other = aliased(Task)
+        mine = other.project_id == Task.project_id, other.ls_id == Task.ls_id
+        return exists().where(*mine, or_(self._same(Rank, other), self._same(Prediction, other)))
 
     def _same(self, kind: type[Rank | Prediction], task: type[Task]) -> ColumnElement[bool]:
         # Under another name: the statement around it may have the table too.
