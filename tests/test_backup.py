@@ -432,7 +432,7 @@ def test_manifests_are_read_as_they_were_written() -> None:
     for kind in KINDS:
         manifest.blobs[kind].append("ab" * 32)
     assert Manifest.from_bytes(manifest.to_bytes(), where="here") == manifest
-    assert manifest.blob_count == 4
+    assert manifest.blob_count == len(KINDS)
     with pytest.raises(BackupError, match=r"here has format 2, this release reads 1"):
         Manifest.from_bytes(manifest.to_bytes().replace(b'"format": 1', b'"format": 2'), where="here")
     with pytest.raises(BackupError, match=r"here: its manifest\.json is damaged"):

@@ -6,6 +6,7 @@ import pytest
 from matrix_fixture import Bench, Cell
 from sqlalchemy import select
 
+from maskloop_backend.heatmaps import HeatMaps
 from maskloop_backend.labelstudio.config import ConfigError
 from maskloop_backend.labelstudio.controls import Interface
 from maskloop_backend.sync import work
@@ -152,17 +153,22 @@ def test_colours_and_other_tags_are_no_change(cell: Cell) -> None:
     assert events(cell) == []
 
 
+def no_maps() -> HeatMaps:
+    """No config here asks for heat maps."""
+    raise RuntimeError("nobody asked for a heat map")
+
+
 def test_the_uncertainty_is_shown_where_the_config_asks_for_it(cell: Cell) -> None:
     """The field `uncertainty` of each task is filled in; other fields stay, also those edited a moment ago."""
     version = project(cell).served_version
     assert version is not None
-    assert not show_uncertainties(cell.pool, cell.client, project(cell), version, beat=lambda: None)
+    assert not show_uncertainties(cell.pool, cell.client, project(cell), version, maps=no_maps, beat=lambda: None)
     ids = [task.ls_id for task in cell.tasks()]
     assert all("uncertainty" not in data for data in cell.client.task_data(cell.ls_id, ids).values())
     edit(cell, config("Tumor", "Organ", more='<Header value="$uncertainty"/>'))
     there = cell.client.task_data(cell.ls_id, ids[:1])[ids[0]]
     cell.client.set_task_data(ids[0], {**there, "note": "edited a moment ago"})
-    assert not show_uncertainties(cell.pool, cell.client, project(cell), version, beat=lambda: None)
+    assert not show_uncertainties(cell.pool, cell.client, project(cell), version, maps=no_maps, beat=lambda: None)
     shown = cell.client.task_data(cell.ls_id, ids)
     with cell.pool.read() as session:
         rows = session.execute(

@@ -65,7 +65,7 @@ def blobs(pool: Pool) -> set[tuple[str, str]]:
 
 def add_prediction(pool: Pool, version: str, image: str, mask: bytes, *, days: float = 0.0, rank: bool = False) -> int:
     """A prediction with one score, some days old."""
-    digest = pool.store.put("masks", mask)
+    digest, entropies = pool.store.put("masks", mask), pool.store.put("maps", b"map of " + mask)
     with pool.write() as session:
         at = utcnow() - timedelta(days=days)
         row = Prediction(version_id=version, image_digest=image, uncertainty=0.5, created_at=at)
@@ -75,6 +75,7 @@ def add_prediction(pool: Pool, version: str, image: str, mask: bytes, *, days: f
             ("predictive_entropy", "expected_entropy", "mutual_information", "variance"), 0.1
         )
         score = Score(prediction_id=row.id, label="Tumor", mask_digest=digest, method="m", samples=1, **figures)
+        score.map_digest = entropies
         session.add(score)
         if rank:
             place = {"version_id": version, "image_digest": image, "created_at": at}
@@ -290,8 +291,9 @@ def prune_one(pool: Pool) -> None:
 def check_rows(pool: Pool) -> None:
     """Every blob that a row names is there; said without `find_references`."""
     with pool.read() as session:
-        for digest in session.scalars(select(Score.mask_digest)):
+        for digest, entropies in session.execute(select(Score.mask_digest, Score.map_digest)):
             pool.store.get("masks", digest)
+            pool.store.get("maps", str(entropies))
         for masks in session.scalars(select(Label.masks)):
             for digest in masks.values():
                 pool.store.get("masks", digest)
@@ -345,7 +347,7 @@ def test_old_predictions_that_nobody_needs_are_forgotten(pool: Pool) -> None:
         assert session.scalar(select(func.count(Rank.id))) == 14
     assert drop_old_predictions(pool, days=90) == 0
     age(pool)
-    assert sweep_store(pool).blobs == NONE | {"masks": 3}
+    assert sweep_store(pool).blobs == NONE | {"masks": 3, "maps": 3}
 
 
 def test_checkpoints_go_with_their_rounds(pool: Pool, settings: Settings) -> None:

@@ -15,6 +15,7 @@ from maskloop_learner.model.backbones import BACKBONES
 from maskloop_learner.model.checkpoint import save_weights
 from maskloop_learner.model.medclipseg import MedCLIPSeg
 from maskloop_learner.pool.database import create_pool_engine, migrate
+from maskloop_learner.pool.maps import decode_map
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import Question, ranking, unranked, unscored
 from maskloop_learner.pool.schema import Image, Model, Prediction, PredictionVersion, Project, Rank, Score, Task
@@ -157,6 +158,22 @@ def test_a_version_that_ranks_as_it_draws_writes_its_scores_as_the_rank(
     assert placed.aggregates == {s.label: s.aggregates for s in scores}
     assert rank(pool, predictors, alike, second)
     assert ways(ranks(pool)) == ways(scores) == {("monte-carlo", 2)}
+
+
+def test_a_prediction_keeps_its_maps_unless_it_is_told_not_to(pool: Pool, predictors: Predictors, alike: str) -> None:
+    """The map's mean is the prediction's uncertainty, up to the steps of 8 bits."""
+    first, second, _ = digests(pool)
+    assert score(pool, predictors, alike, first)
+    _, scores = prediction(pool)
+    for each in scores:
+        assert each.map_digest is not None
+        entropy = decode_map(pool.store.get("maps", each.map_digest))
+        assert entropy.shape == (16, 24)
+        assert abs(float(entropy.mean()) - each.predictive_entropy) < 0.02
+    assert score(pool, predictors, alike, second, keep_maps=False)
+    with pool.read() as session:
+        kept = select(Score.map_digest).join(Prediction, Prediction.id == Score.prediction_id)
+        assert set(session.scalars(kept.where(Prediction.image_digest == second))) == {None}
 
 
 def test_an_unreadable_image_has_no_rank_and_a_prediction_that_says_why(

@@ -96,6 +96,11 @@ class Settings(BaseSettings):
     public_url: str | None = Field(
         None, description="URL under which Label Studio reaches the web process; unset: http://host:port."
     )
+    browser_url: str | None = Field(
+        None,
+        description="URL under which annotators' browsers reach the web process, for heat maps in Label Studio; unset: "
+        "as MASKLOOP_PUBLIC_URL.",
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least level of message that is logged."
     )
@@ -276,6 +281,14 @@ class Settings(BaseSettings):
         description="Models of a project whose weights are kept, the newest; what serves, served before, is in shadow "
         "or is built on by a training stays whatever its age. 0: all.",
     )
+    keep_maps: bool = Field(
+        True,
+        description="Keep with each prediction how unsure the model is of every pixel, about 20 kB a label: the heat "
+        "maps of the dashboard and of the annotator's view.",
+    )
+    thumbnail_mb: int = Field(
+        256, ge=0, description="Disk space for the dashboard's small pictures, in MB; the least recently used go first."
+    )
     min_free_mb: int = Field(
         1024,
         ge=0,
@@ -388,6 +401,11 @@ class Settings(BaseSettings):
     def resolved_public_url(self) -> str:
         """The URL under which Label Studio reaches the web process, without a trailing slash."""
         return (self.public_url or f"http://{self.host}:{self.port}").rstrip("/")
+
+    @property
+    def resolved_browser_url(self) -> str:
+        """The URL under which browsers reach the web process, without a trailing slash."""
+        return (self.browser_url or self.resolved_public_url).rstrip("/")
 
 
 @lru_cache(maxsize=1)

@@ -34,7 +34,8 @@ def score_image(version_id: str, image_digest: str, deadline: float | None = Non
 
     def work() -> None:
         with handled(place.pool, place.settings):
-            scoring.score(place.pool, place.predictors, version_id, image_digest, prompts)
+            keep_maps = place.settings.keep_maps
+            scoring.score(place.pool, place.predictors, version_id, image_digest, prompts, keep_maps=keep_maps)
 
     place.outlast(work)
 

@@ -75,6 +75,7 @@ def predict_with(
     *,
     asked: dict[str, dict[str, Any]],
     ranks: bool,
+    keep_entropy: bool = False,
 ) -> "dict[str, LabelPrediction]":
     """Predict an image as the version's config says: in the way of its ranks or of its masks.
 
@@ -96,6 +97,7 @@ def predict_with(
         temperature=config.get("temperature", 1.0),
         version=version_id,
         image_digest=image_digest,
+        keep_entropy=keep_entropy,
     )
 
 

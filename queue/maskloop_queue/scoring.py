@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy.exc import IntegrityError
 
 from maskloop_learner.pool.images import ImageError, open_image
+from maskloop_learner.pool.maps import encode_map
 from maskloop_learner.pool.masks import encode_mask
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import prediction_for, rank_for
@@ -26,12 +27,20 @@ log = logging.getLogger(__name__)
 UNKNOWN_LABELS = "the model knows none of the labels of this image yet; it learns them with the next training"
 
 
-def score(pool: Pool, predictors: Predictors, version_id: str, image_digest: str, prompts: str = "") -> bool:
+def score(
+    pool: Pool,
+    predictors: Predictors,
+    version_id: str,
+    image_digest: str,
+    prompts: str = "",
+    *,
+    keep_maps: bool = True,
+) -> bool:
     """Make the prediction of one image, asked `prompts`, unless it is there; return whether it was made now.
 
     An image that cannot be read gets a prediction with the reason in it, so that it is not tried for ever. The
     prediction's uncertainty is that of the version's ranks, which is made now where it lacks. Raises ModelBroken when
-    the version's weights are missing or were altered.
+    the version's weights are missing or were altered. `keep_maps`: keep how unsure the model is of every pixel.
     """
     config = find_version(pool, version_id)
     with pool.read() as session:
@@ -49,7 +58,8 @@ def score(pool: Pool, predictors: Predictors, version_id: str, image_digest: str
     except ImageError as error:
         row.error = str(error)
     else:
-        found = predict_with(pool, predictors, version_id, config, image_digest, image, asked=asked, ranks=False)
+        question = pool, predictors, version_id, config, image_digest, image
+        found = predict_with(*question, asked=asked, ranks=False, keep_entropy=keep_maps)
         if ranks_apart(config):
             rank(pool, predictors, version_id, image_digest, prompts)
         else:
@@ -94,6 +104,14 @@ def _score_row(pool: Pool, label: str, found: "LabelPrediction", asked: dict[str
         mutual_information=found.mutual_information,
         variance=found.variance,
         aggregates=found.aggregates,
+        map_digest=_keep_map(pool, found),
         method=found.method,
         samples=found.samples,
     )
+
+
+def _keep_map(pool: Pool, found: "LabelPrediction") -> str | None:
+    if found.entropy is None:
+        return None
+    height, width = found.mask.shape
+    return pool.store.put("maps", encode_map(found.entropy, width=width, height=height))

@@ -15,7 +15,7 @@ CREDENTIALS = ("credentials.json", "labelstudio.json")
 """Of the home folder: the web process's password, and the tokens of Label Studio."""
 LAST_BACKUP = "backup"
 """Name of the cursor in the pool that holds the Unix time of the last backup."""
-_BLOB = re.compile(r"store/(images|masks|weights|manifests)/([0-9a-f]{2})/(\2[0-9a-f]{62})")
+_BLOB = re.compile(r"store/(images|masks|maps|weights|manifests)/([0-9a-f]{2})/(\2[0-9a-f]{62})")
 _FILE = re.compile(r"(database-[0-9a-f]{12}\.(db|dump))|home/[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)?|backbones/[^/\0][^\0]*")
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from maskloop_backend.cli import (
     batches,
     bench,
+    dashboard_user,
     demo,
     evaluating,
     groups,
@@ -54,6 +55,7 @@ MODULES = (
     serving,
     status,
     upkeep,
+    dashboard_user,
 )
 for module in MODULES:
     module.register(app)

@@ -30,7 +30,7 @@ def label_config(
     mode: Annotated[Mode, typer.Option(help="What annotators draw with.")] = Mode.brush,
     prompt: Annotated[bool, typer.Option("--prompt", help="Add a field in which a prompt can be typed.")] = False,
     uncertainty: Annotated[
-        bool, typer.Option("--uncertainty", help="Show each task's field `uncertainty` above the image.")
+        bool, typer.Option("--uncertainty", help="Show each task's uncertainty above the image, and beside it where.")
     ] = False,
     data_key: Annotated[str, typer.Option(help="Field of a task that holds the image's address.")] = "image",
     image_name: Annotated[str, typer.Option(help="Name of the Image tag.")] = "image",

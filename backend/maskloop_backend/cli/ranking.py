@@ -49,7 +49,7 @@ def score(
     started, made = time.perf_counter(), 0
     with Progress(*columns, console=Console(stderr=True)) as progress:
         for question in progress.track(todo):
-            made += score_image(pool, predictors, version, *question)
+            made += score_image(pool, predictors, version, *question, keep_maps=settings.keep_maps)
     failed = _failed(pool, version)
     seconds = time.perf_counter() - started
     if as_json:

@@ -13,6 +13,9 @@ COLOURS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#D55E00", "#CC79A7", "#0
 MASK, PROMPT = "mask", "prompt"
 UNCERTAINTY_FIELD = "uncertainty"
 """The field of a task in which an uncertainty is shown."""
+HEATMAP_FIELD = "maskloop_heatmap"
+"""The field of a task with the address, in a list, of a picture of where the model is unsure."""
+HEATMAP = "heatmap"
 _KEY = re.compile(r"[A-Za-z0-9_]+")
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 
@@ -29,18 +32,20 @@ def write_config(
     """A label config with one mask tag on one image, as XML of several lines.
 
     prompt: with a TextArea for a typed prompt, below the image, since the image's tool bar can cover a button above
-    it. uncertainty: with a line that shows task.data[UNCERTAINTY_FIELD], "undefined" for tasks without it.
+    it. uncertainty: with a line that shows task.data[UNCERTAINTY_FIELD], "undefined" for tasks without it, and a second
+    Image beside the first, without any mask tag, that shows task.data[HEATMAP_FIELD]: nothing can be drawn on it.
     Raises ConfigError for labels and names that cannot be served.
     """
     if not _KEY.fullmatch(data_key):
         raise ConfigError(f"The data key {data_key!r} must be made of letters a-z, digits and _.")
-    if not _NAME.fullmatch(image_name) or image_name in (MASK, PROMPT):
+    if not _NAME.fullmatch(image_name) or image_name in (MASK, PROMPT, HEATMAP):
         raise ConfigError(
-            f"The image's name {image_name!r} must be made of letters a-z, digits, _, . and -, and be neither "
-            f"{MASK!r} nor {PROMPT!r}."
+            f"The image's name {image_name!r} must be made of letters a-z, digits, _, . and -, and be none of "
+            f"{MASK!r}, {PROMPT!r} and {HEATMAP!r}."
         )
     # Smoothing would blur the single pixels that a bitmask is drawn with.
     smoothing = ' smoothing="false"' if mode == "bitmask" else ""
+    image = f'<Image name="{image_name}" value="${data_key}" zoom="true" zoomControl="true"{smoothing}/>'
     lines = [
         "<View>",
         # A Header of the field alone would show text, but nothing where the field is a number.
@@ -51,13 +56,24 @@ def write_config(
             for number, label in enumerate(labels)
         ),
         f"  </{TITLES[mode]}>",
-        f'  <Image name="{image_name}" value="${data_key}" zoom="true" zoomControl="true"{smoothing}/>',
+        *(_beside(image) if uncertainty else [f"  {image}"]),
         *(_prompt(image_name) if prompt else []),
         "</View>",
     ]
     config = "\n".join(lines)
     read_interface(config)
     return config
+
+
+def _beside(image: str) -> list[str]:
+    # A list of one: of a plain value, Label Studio demands the field of every task that it takes in, and then takes no
+    # single files any more.
+    return [
+        '  <View style="display: flex; gap: 1rem">',
+        f'    <View style="flex: 3">{image}</View>',
+        f'    <View style="flex: 2"><Image name="{HEATMAP}" valueList="${HEATMAP_FIELD}"/></View>',
+        "  </View>",
+    ]
 
 
 def _prompt(image_name: str) -> list[str]:

@@ -15,6 +15,8 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from maskloop_backend.clients import Clients
+from maskloop_backend.credentials import CredentialsError
+from maskloop_backend.heatmaps import HeatMaps
 from maskloop_backend.labelstudio.client import LabelStudio, LabelStudioError
 from maskloop_backend.labelstudio.tokens import TokenError
 from maskloop_backend.sync import work
@@ -168,7 +170,7 @@ class Sync:
         try:
             look = time.monotonic() >= self._look_at.get(project.id, 0.0)
             busy = self._exchange(project, look=look) or (woken and not look)
-        except (LabelStudioError, TokenError, TemplateError, StoreError) as error:
+        except (LabelStudioError, TokenError, TemplateError, StoreError, CredentialsError) as error:
             self._look_at[project.id] = time.monotonic() + min(RETRY_AFTER, self.settings.sync_interval)
             self._note_error(project, str(error))
         except OSError as error:
@@ -243,7 +245,7 @@ class Sync:
         complete = pusher.push(project.id, version)
         if look if served == version else complete and not unfinished:
             pusher.switch(project.id, version)
-        if look and complete and show_uncertainties(self.pool, client, project, version, beat=self.beat.touch):
+        if look and complete and self._show_uncertainties(client, project, version):
             self._look_at[project.id] = time.monotonic()
         # Right after a look: an annotation that is not in the pool yet may need its parent.
         if look and time.monotonic() >= self._retention_at.get(project.id, 0.0):
@@ -265,6 +267,12 @@ class Sync:
             ordered &= not unmodelled.serve(project, look=look)
         follow_batches(self.pool, client, project)
         return ordered
+
+    def _show_uncertainties(self, client: LabelStudio, project: Project, version: str) -> bool:
+        def maps() -> HeatMaps:
+            return HeatMaps.of(self.settings)
+
+        return show_uncertainties(self.pool, client, project, version, maps=maps, beat=self.beat.touch)
 
     def _follow_config(self, project: Project, client: LabelStudio, puller: Puller) -> Project:
         try:

@@ -6,15 +6,21 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from maskloop_backend.credentials import Credentials
+from maskloop_backend.heatmaps import HeatMaps
 from maskloop_backend.intake import HeadersFor
-from maskloop_backend.web.auth import BasicAuth
+from maskloop_backend.web.auth import Guard
+from maskloop_backend.web.dashboard.desk import Desk
+from maskloop_backend.web.dashboard.pages import PAGES, make_dashboard
+from maskloop_backend.web.dashboard.shell import answer
 from maskloop_backend.web.errors import install_handlers
 from maskloop_backend.web.hints import Hints
+from maskloop_backend.web.limits import Guesses
+from maskloop_backend.web.maps import make_maps
 from maskloop_backend.web.metrics import Measured, Metrics
-from maskloop_backend.web.page import make_page
 from maskloop_backend.web.predict import Predictor
 from maskloop_backend.web.protocol import Services, make_router
 from maskloop_backend.web.threads import Threads
+from maskloop_backend.web.users import Users
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.settings import Settings
 from maskloop_queue.connection import connect
@@ -33,11 +39,23 @@ def create_app(pool: Pool, *, settings: Settings, credentials: Credentials, head
     services = Services(
         pool, predictor, Hints(pool, connection), Metrics(pool, connection, settings), Threads(4, "web")
     )
+    users, guesses = Users(credentials, settings.home), Guesses()
+    desk = Desk(
+        pool=pool,
+        settings=settings,
+        users=users,
+        guesses=guesses,
+        entries=tuple(page.ENTRY for page in PAGES),
+        threads=Threads(3, "dashboard"),
+        pictures=Threads(2, "pictures"),
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         services.hints.start()
+        desk.start()
         yield
+        desk.close()
         predictor.stopping.set()
         await services.hints.stop()
         predictor.close()
@@ -48,8 +66,9 @@ def create_app(pool: Pool, *, settings: Settings, credentials: Credentials, head
     )
     app.state.services = services
     app.include_router(make_router(services))
-    app.include_router(make_page(pool, settings, services.threads))
-    install_handlers(app)
-    app.add_middleware(BasicAuth, credentials=credentials)
+    app.include_router(make_dashboard(desk))
+    app.include_router(make_maps(pool, desk.pictures, HeatMaps(credentials.signing_key("maps"), "")))
+    install_handlers(app, answer)
+    app.add_middleware(Guard, users=users, guesses=guesses)
     app.add_middleware(Measured, metrics=services.metrics)  # outermost: 401s count too
     return app

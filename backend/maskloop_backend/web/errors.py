@@ -1,6 +1,7 @@
 """One shape for every error that leaves the web process: {"error": {"what", "value", "fix"}}."""
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -8,8 +9,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
+from starlette.types import Scope
 
 logger = logging.getLogger(__name__)
+
+
+Answer = Callable[[Scope, "WebError", dict[str, str] | None], Response]
+"""Makes a response, with these headers, of an error in a request."""
 
 
 class WebError(Exception):
@@ -30,18 +36,27 @@ def error_body(what: str, value: Any = None, *, fix: str) -> dict[str, Any]:
     return {"error": {"what": what, "value": shown, "fix": fix}}
 
 
-def install_handlers(app: FastAPI) -> None:
-    """Give every failure of `app` the one shape; what is not foreseen is logged with its traceback."""
+def as_json(scope: Scope, error: WebError, headers: dict[str, str] | None) -> Response:
+    """An error for programmes."""
+    return error.response(headers)
+
+
+def install_handlers(app: FastAPI, answer: Answer = as_json) -> None:
+    """Give every failure of `app` the one shape, by way of `answer`.
+
+    What is not foreseen is logged with its traceback.
+    """
 
     @app.exception_handler(WebError)
     async def known(request: Request, error: WebError) -> Response:
-        return error.response()
+        return answer(request.scope, error, None)
 
     @app.exception_handler(HTTPException)
     async def routing(request: Request, error: HTTPException) -> Response:
-        fix = "Use one of /health /setup /predict /webhook /versions /metrics."
+        fix = "Use one of /health /setup /predict /webhook /versions /metrics, or a page of the dashboard."
         value = f"{request.method} {request.url.path}"
-        return WebError(error.status_code, str(error.detail), value, fix=fix).response(dict(error.headers or {}))
+        found = WebError(error.status_code, str(error.detail), value, fix=fix)
+        return answer(request.scope, found, dict(error.headers or {}))
 
     @app.exception_handler(ClientDisconnect)
     async def gone(request: Request, error: ClientDisconnect) -> Response:
@@ -51,10 +66,11 @@ def install_handlers(app: FastAPI) -> None:
     async def pool_down(request: Request, error: SQLAlchemyError) -> Response:
         logger.error("%s: the pool's database failed: %s", request.url.path, error)
         fix = "Run `maskloop doctor` on the server."
-        return WebError(503, "the pool's database does not answer", type(error).__name__, fix=fix).response()
+        found = WebError(503, "the pool's database does not answer", type(error).__name__, fix=fix)
+        return answer(request.scope, found, None)
 
     @app.exception_handler(Exception)
     async def unforeseen(request: Request, error: Exception) -> Response:
         # Starlette raises it again after this, and uvicorn logs the traceback.
         fix = "The log of the web process has the traceback."
-        return WebError(500, "internal error", type(error).__name__, fix=fix).response()
+        return answer(request.scope, WebError(500, "internal error", type(error).__name__, fix=fix), None)

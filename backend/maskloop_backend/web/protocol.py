@@ -4,7 +4,6 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -15,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from maskloop_backend.labelstudio.peer import PROJECT_HEADER
 from maskloop_backend.results import UNTRAINED
 from maskloop_backend.web.bodies import SMALL, parse_object, read_body
+from maskloop_backend.web.dashboard.shell import RELEASE
 from maskloop_backend.web.errors import WebError
 from maskloop_backend.web.hints import Hints
 from maskloop_backend.web.metrics import Metrics
@@ -34,11 +34,6 @@ WEBHOOK_DROPS = frozenset({b"annotation", b"annotations", b"task", b"tasks"})
 TASK_DROPS = frozenset({b"annotations", b"predictions", b"drafts"})
 TASK_DEPTH = 3
 ACTION = re.compile(r"[A-Z][A-Z_]{0,63}")
-
-try:
-    RELEASE = version("maskloop")
-except PackageNotFoundError:  # run from a checkout that was not installed
-    RELEASE = "unknown"
 
 
 @dataclass(frozen=True)

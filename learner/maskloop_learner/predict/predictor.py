@@ -51,6 +51,8 @@ class LabelPrediction:
     aggregates: dict[str, dict[str, float]] = field(default_factory=dict)
     """Measure -> aggregation -> score, at the model's resolution (see `aggregate`)."""
     maps: PredictionMaps | None = field(default=None, compare=False)
+    entropy: NDArray[np.float32] | None = field(default=None, compare=False)
+    """[h, w] predictive entropy of every pixel, 0..1, as coarse as the model sees the image; None unless kept."""
 
 
 class Predictor:
@@ -97,12 +99,14 @@ class Predictor:
         method: Method = "monte-carlo",
         temperature: float = 1.0,
         keep_maps: bool = False,
+        keep_entropy: bool = False,
     ) -> dict[str, LabelPrediction]:
         """One prediction per label of `prompts` (label -> prompt) for an RGB image [H, W, 3].
 
         Logits are divided by `temperature`. On one machine's CPU the result depends on the arguments alone, to the
         bit, whatever ran before or beside it, and is the same on one thread and on two; more threads may share rows
-        so that the last bit of a larger backbone differs. `keep_maps` keeps the pixels' values too.
+        so that the last bit of a larger backbone differs. `keep_maps` keeps the pixels' values at the image's size,
+        `keep_entropy` the entropies as coarse as the model sees it.
         Raises ValueError for an image that is not RGB uint8 and for arguments out of range.
         """
         sampling = Sampling(method, samples)
@@ -125,6 +129,7 @@ class Predictor:
                     min_speck_area=min_speck_area,
                     max_hole_area=max_hole_area,
                     keep_maps=keep_maps,
+                    keep_entropy=keep_entropy,
                 )
         return found
 
@@ -174,6 +179,7 @@ def assemble(
     min_speck_area: int,
     max_hole_area: int,
     keep_maps: bool,
+    keep_entropy: bool = False,
 ) -> LabelPrediction:
     """A label's prediction out of its maps at the model's resolution, for an image of `size` (H, W)."""
     # Sums in numpy: torch splits a sum by the number of threads, and the last bit would follow it.
@@ -189,6 +195,7 @@ def assemble(
         samples=sampling.samples,
         aggregates={name: aggregate(values, inside) for name, values in maps.items()},
         maps=PredictionMaps(probability, grow(scores.predictive_entropy, size)) if keep_maps else None,
+        entropy=maps["predictive_entropy"] if keep_entropy else None,
         **means,
     )
 

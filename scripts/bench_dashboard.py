@@ -1,0 +1,213 @@
+"""Seconds that the dashboard's pages take over a large pool: synthetic rows, real HTTP, one request at a time.
+
+Every row that a page reads is there (tasks, images, ranks with all their scores, predictions, scores, labels, a
+batch); the images' bytes are the same few pictures. The machine should be idle.
+
+    python scripts/bench_dashboard.py --images 100000
+"""
+
+import argparse
+import json
+import random
+import socket
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import uvicorn
+from sqlalchemy import insert, select
+
+from maskloop_backend.credentials import Credentials
+from maskloop_backend.labelstudio.controls import Control, Interface
+from maskloop_backend.web.app import create_app
+from maskloop_backend.web.dashboard.wishes import MOST
+from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.schema import (
+    Base,
+    Batch,
+    BatchItem,
+    Champion,
+    Image,
+    Label,
+    Model,
+    Prediction,
+    PredictionVersion,
+    Project,
+    Rank,
+    Score,
+    Task,
+)
+from maskloop_learner.predict.aggregate import AGGREGATIONS
+from maskloop_learner.settings import Settings
+
+MEASURES = ("predictive_entropy", "expected_entropy", "mutual_information", "variance")
+LABELS = ("Tumor", "Cyst")
+VERSION = "maskloop-000000000000"
+ROWS = 5000
+LABELLED, IN_BATCH, PATIENT = 0.02, 100, 7
+START = datetime(2026, 1, 1, tzinfo=UTC)
+REPEATS = 7
+WARM_UP = 15.0
+"""Seconds for 100,000 images in which the scores are read beside the requests, as after a start."""
+PAGES = (
+    "/",
+    "/images",
+    "/images?by=mutual_information/patch_max",
+    "/images?state=labelled",
+    "/images?state=skipped",
+    "/images?state=waiting",
+    "/images?state=failed",
+    "/images?state=all",
+    "/images?label=Cyst",
+    "/images?batch=1",
+    "/images?group=P0001",
+    "/images/count",
+    "/images/1",
+    "/api/images?limit=500",
+)
+
+
+def fill(pool: Pool, count: int, *, seed: int = 0) -> int:
+    """`count` images in one project, two labels each; returns the project's number in Label Studio."""
+    dice = random.Random(seed)
+    control = Interface((Control("brush", "mask", "image", "image", LABELS),)).as_json()
+    with pool.write() as session:
+        project = Project(ls_url="http://127.0.0.1:1", ls_id=7, title="Synthetic", control=control)
+        session.add(project)
+        session.flush()
+        model = Model(project_id=project.id, weights_digest="0" * 64, backbone="nano", labels=list(LABELS))
+        session.add(model)
+        session.flush()
+        session.add(PredictionVersion(id=VERSION, project_id=project.id, model_id=model.id, config={}))
+        session.flush()
+        session.add(Champion(project_id=project.id, model_id=model.id, version_id=VERSION))
+        project.served_version = VERSION
+        number = project.id
+    for start in range(0, count, ROWS):
+        write_rows(pool, number, range(start, min(start + ROWS, count)), dice)
+    with pool.write() as session:
+        batch = Batch(project_id=number, number=1, strategy="uncertainty", version_id=VERSION)
+        session.add(batch)
+        session.flush()
+        chosen = session.execute(select(Task.id).order_by(Task.id).limit(IN_BATCH).offset(count // 2)).scalars()
+        rows = [
+            {"batch_id": batch.id, "task_id": task, "position": place, "slot": "uncertain", "reason": "uncertain"}
+            for place, task in enumerate(chosen, 1)
+        ]
+        session.execute(insert(BatchItem), rows)
+    with pool.engine.connect() as connection:
+        connection.exec_driver_sql("ANALYZE")
+        connection.commit()
+    return 7
+
+
+def write_rows(pool: Pool, project: int, numbers: range, dice: random.Random) -> None:
+    """The rows of some images."""
+    rows: dict[type[Base], list[dict[str, Any]]] = {kind: [] for kind in (Image, Task, Rank, Prediction, Score, Label)}
+    for n in numbers:
+        digest = f"{n:064x}"
+        figures = {
+            label: {measure: {way: dice.random() for way in AGGREGATIONS} for measure in MEASURES} for label in LABELS
+        }
+        uncertainty = round(max(each["predictive_entropy"]["mean"] for each in figures.values()), 9)
+        place = {"version_id": VERSION, "image_digest": digest, "uncertainty": uncertainty}
+        rows[Image].append({"digest": digest, "width": 512, "height": 384, "format": "PNG", "size": 1000})
+        rows[Task].append(
+            {
+                "id": n + 1, "project_id": project, "ls_id": n + 1, "part": "image", "state": "ready",
+                "url": f"/data/upload/7/{n:08x}-slice_{n}.png", "image_digest": digest,
+                "group_key": f"P{n // PATIENT:05d}", "created_at": START + timedelta(seconds=n),
+            }
+        )  # fmt: skip
+        rows[Rank].append({**place, "aggregates": figures, "method": "mean-value", "samples": 1})
+        rows[Prediction].append({"id": n + 1, **place})
+        for label, aggregates in figures.items():
+            means = {measure: aggregates[measure]["mean"] for measure in MEASURES}
+            rows[Score].append(
+                {
+                    "prediction_id": n + 1, "label": label, "mask_digest": digest, "area": 100, "method": "mc",
+                    "samples": 30, "aggregates": aggregates, **means,
+                }
+            )  # fmt: skip
+        if dice.random() < LABELLED:
+            rows[Label].append({"task_id": n + 1, "ls_annotation_id": n + 1, "ls_updated_at": START, "author": "a"})
+    with pool.write() as session:
+        for kind, some in rows.items():
+            if some:
+                session.execute(insert(kind), some)
+
+
+@contextmanager
+def serving(pool: Pool, settings: Settings) -> Iterator[httpx.Client]:
+    """The web process's application in this process, over HTTP on a free port."""
+    credentials = Credentials("maskloop", "a password for nobody but this")
+    app = create_app(pool, settings=settings, credentials=credentials, headers_for=lambda _: {})
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        auth = (credentials.username, credentials.password)
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with httpx.Client(base_url=address, auth=auth, timeout=120) as client:
+            while not server.started:
+                time.sleep(0.05)
+            yield client
+        server.should_exit = True
+        thread.join(10)
+
+
+def measure(client: httpx.Client, path: str) -> dict[str, Any]:
+    """Seconds of the first request and of the following ones."""
+    times: list[float] = []
+    for _ in range(REPEATS + 1):
+        started = time.perf_counter()
+        client.get(path, headers={"Accept": "text/html"}).raise_for_status()
+        times.append(time.perf_counter() - started)
+    return {"page": path, "first": times[0], "median": statistics.median(times[1:]), "most": max(times[1:])}
+
+
+def main() -> None:
+    """Make the pool, ask for every page, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = Settings(home=Path(folder), redis_url="redis://127.0.0.1:1/0")
+        pool = Pool.open(settings)
+        fill(pool, given.images)
+        before = psutil.Process().memory_info().rss
+        with serving(pool, settings) as client:
+            time.sleep(WARM_UP * given.images / 100_000)
+            middle = walk_to(client, given.images // 4)
+            rows = [measure(client, path) for path in (*PAGES, f"/images?after={middle}")]
+        memory = (psutil.Process().memory_info().rss - before) / 1e6
+        pool.close()
+    if given.json:
+        print(json.dumps({"images": given.images, "pages": rows, "memory_mb": memory}, indent=2))
+        return
+    print(f"{given.images} images; seconds: the first request, the median of {REPEATS} more, the slowest of these")
+    for row in rows:
+        print(f"{row['first']:7.3f} {row['median']:7.3f} {row['most']:7.3f}  {row['page']}")
+    print(f"memory for it: {memory:.0f} MB")
+
+
+def walk_to(client: httpx.Client, count: int) -> str:
+    """Where a page begins after about so many images."""
+    after = ""
+    for _ in range(max(1, count // MOST)):
+        answer = client.get("/api/images", params={"limit": MOST, "after": after}).raise_for_status().json()
+        after = answer["next"] or after
+    return str(after)
+
+
+if __name__ == "__main__":
+    main()
