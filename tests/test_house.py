@@ -60,6 +60,7 @@ def test_imports_run_downwards_only(floor: str) -> None:
         "select/oracle.py",
         "select/quality.py",
         "select/chart.py",
+        "select/layout.py",
     ],
 )
 def test_pure_maths_knows_no_web_queue_or_database(folder: str) -> None:
