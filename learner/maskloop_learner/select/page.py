@@ -97,7 +97,7 @@ def draw_page(results: Results, *, title: str) -> str:
         f"<h2>Area under the curve (AUBC)</h2>{_areas(results)}"
         f"<h2>Labels to a target</h2>{_targets(results)}"
         f"<h2>Does uncertainty tell where the model is wrong?</h2>"
-        '<p class="dim">On the images of the pool that are not labelled yet, mean over seeds.</p>'
+        '<p class="dim">On the test images, mean over seeds.</p>'
         f"{''.join(draw_svg(chart) for chart in charts)}"
         f"<h2>Settings</h2>{_settings(options)}</main></body></html>\n"
     )
