@@ -59,6 +59,7 @@ def test_imports_run_downwards_only(floor: str) -> None:
         "select/curves.py",
         "select/oracle.py",
         "select/quality.py",
+        "select/verdicts.py",
         "select/chart.py",
         "select/layout.py",
     ],
