@@ -117,7 +117,7 @@ def test_a_target_that_is_not_reached_is_a_value(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=7))
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_reaches_what_it_reaches(tmp_path: Path, random: list[list[float]]) -> None:
     """To the last bit: the targets that nobody gave are its own."""
     plan = imagine_plan(tmp_path, seeds=len(random), strategies=("random",))
