@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 from PIL import ImageColor
@@ -23,6 +23,7 @@ def make_chart(*, name: str = "power") -> Chart:
     return Chart(title="Dice by labels", x_title="labels", y_title="Dice", lines=[random, other], levels=[0.58])
 
 
+@settings(deadline=None)
 @given(st.floats(-1e3, 1e3), st.floats(0, 1e3))
 def test_ticks_are_round_and_hold_their_values(low: float, span: float) -> None:
     """The first is at or below, the last at or above, and there are not too many."""
