@@ -1,6 +1,7 @@
 """What a finished simulation says of its strategies, in figures and in words."""
 
 import json
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -116,8 +117,8 @@ def test_a_target_that_is_not_reached_is_a_value(tmp_path: Path) -> None:
     assert NOT_REACHED in draw_page(found, title="Simulation")
 
 
-@given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=7))
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=4))
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_random_reaches_what_it_reaches(tmp_path: Path, random: list[list[float]]) -> None:
     """To the last bit: the targets that nobody gave are its own."""
     plan = imagine_plan(tmp_path, seeds=len(random), strategies=("random",))
@@ -158,7 +159,7 @@ def test_the_harder_baseline_is_compared_with_where_it_is_simulated(tmp_path: Pa
         "uncertainty does not beat foreground_random, it is worse: "
     )
     assert "against_foreground_random" not in found["strategies"]["foreground_random"]
-    assert told["against_foreground_random"]["text"] in draw_page(found, title="Simulation")
+    assert escape(told["against_foreground_random"]["text"]) in draw_page(found, title="Simulation")
     jsonschema.validate(json.loads(json.dumps(found)), SCHEMA)
 
 

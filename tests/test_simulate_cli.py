@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -243,7 +244,7 @@ def test_a_simulation_leaves_figures_a_picture_and_a_page(interrupted: Interrupt
     assert told["text"] + "." in interrupted.said
     assert "labels to Dice 0.200" in interrupted.said
     assert (out / "curves.png").stat().st_size > 10_000
-    assert told["text"] in (out / "curves.html").read_text()
+    assert escape(told["text"]) in (out / "curves.html").read_text()
     before = {path: path.stat().st_mtime_ns for path in out.glob("rounds/**/*.json")}
     code, again, notes = command(*interrupted.options, "--out", out, "--seeds", "2", "--json")
     assert code == 0
