@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -277,6 +278,16 @@ def test_a_strategy_says_what_it_lacks(name: str, missing: str, fix: str) -> Non
         (
             make_candidates([0.1], embeddings=unit([[1, 0]]), labelled=unit([[1, 0, 0]])),
             "they must come from one space",
+        ),
+        (
+            replace(
+                make_candidates([0.1], labelled=unit([[1, 0]]), embeddings=unit([[1, 0]])), labelled_ids=np.arange(2)
+            ),
+            "`labelled_ids` must name each of the 1 `labelled`, or none, got 2 names",
+        ),
+        (
+            replace(make_candidates([0.1], shares=[[0.1, 0.2]]), labels=("cyst",)),
+            "`labels` must name each of the 2 `shares`, or none, got 1 names",
         ),
     ],
 )

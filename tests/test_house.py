@@ -59,7 +59,9 @@ def test_imports_run_downwards_only(floor: str) -> None:
         "select/curves.py",
         "select/oracle.py",
         "select/quality.py",
+        "select/verdicts.py",
         "select/chart.py",
+        "select/layout.py",
     ],
 )
 def test_pure_maths_knows_no_web_queue_or_database(folder: str) -> None:
