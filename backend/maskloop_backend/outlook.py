@@ -1,4 +1,4 @@
-"""What is left to be done until Label Studio serves what was decided here, and a word to sync that there is something."""
+"""What is left to be done until Label Studio serves what was decided here, and a word to sync that there is."""
 
 from dataclasses import dataclass
 

@@ -1,6 +1,7 @@
 """Charts of models: what labels bought, whether probabilities mean what they say, how the loss fell."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from maskloop_backend.overview.models import Figure, Version
@@ -88,6 +89,6 @@ def _point(version: Version, figure: Figure | None, *, band: bool = True) -> Poi
 def _marks(values: Sequence[float]) -> list[float]:
     """Numbers of an axis: the values themselves where they are few and apart, else round ones between them."""
     own, low, high = sorted(set(values)), min(values), max(values)
-    if 2 < len(own) <= 8 and min(b - a for a, b in zip(own, own[1:], strict=False)) >= (high - low) / 12:
+    if 2 < len(own) <= 8 and min(b - a for a, b in pairwise(own)) >= (high - low) / 12:
         return own
     return [each for each in ticks(low, high) if low <= each <= high] or [low]

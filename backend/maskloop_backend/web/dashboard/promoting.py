@@ -15,7 +15,7 @@ from maskloop_backend.web.dashboard.forms import read_form
 from maskloop_backend.web.dashboard.shell import wants_page
 from maskloop_backend.web.errors import WebError
 from maskloop_learner.pool.schema import Project
-from maskloop_learner.train.registry import NoPreviousModel, find_model
+from maskloop_learner.train.registry import find_model
 
 Deed = Literal["promote", "rollback", "release"]
 LONGEST = 500
@@ -50,6 +50,8 @@ def make_router(desk: Desk, entry: Entry) -> APIRouter:
 
     def show(request: Request, deed: Deed, number: int | None, *, refusal: str = "") -> Response:
         projects, project = find(request)
+        if not who_asks(request).may_write:
+            raise WebError(403, "you are logged in to look only", fix="Log in with the project lead's password.")
         with desk.pool.read() as session:
             models = read_models(session, session.get_one(Project, project.id))
         inside = "hx-request" in request.headers
@@ -120,8 +122,7 @@ def ask(models: Models, deed: Deed, number: int | None) -> Question:
     """What a person is asked. Raises WebError 404 for a model that there is not, 409 where there is nothing to do."""
     model = number if deed == "promote" else models.previous if deed == "rollback" else None
     if deed == "rollback" and model is None:
-        said = str(NoPreviousModel("there is no earlier model to roll back to"))
-        raise WebError(409, said, fix="Promote a model instead.")
+        raise WebError(409, "there is no earlier model to roll back to", fix="Promote a model instead.")
     version = next((each for each in models.versions if each.model == model), None)
     if deed == "promote" and version is None and not models.older:
         raise WebError(404, "this project has no such model", model, fix="Choose one on the page of models.")
