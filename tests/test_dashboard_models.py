@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-import redis
 from models_fixture import LABELS, begin_training, champion_of, make_models
 from pool_fixture import add_project
 from registry_fixture import damage, register, small_weights, weights_file
@@ -164,8 +163,7 @@ def test_sync_is_told_at_once(pool: Pool, settings: Settings, valkey: Valkey) ->
     with serving(pool, settings) as client:
         fence = champion_of(pool, project).fence
         assert client.post("/models/1/promote", data=form(fence)).status_code == 303
-    conn = redis.Redis.from_url(settings.redis_url or "")
-    assert conn.lrange(KEY, 0, -1) == [b"7"]
+    assert [int(each) for each in valkey.connect().lrange(KEY, 0, -1)] == [7]
 
 
 def test_the_training_is_shown_live(client: httpx.Client, pool: Pool, project: int) -> None:
