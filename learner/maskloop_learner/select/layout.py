@@ -27,6 +27,10 @@ class Point:
     y: float
     low: float | None = None
     high: float | None = None
+    note: str = ""
+    """Said of it when one points at it, after its figures."""
+    hollow: bool = False
+    """A ring instead of a dot."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class Line:
     name: str
     points: Sequence[Point]
     baseline: bool = False
+    dots: bool = True
+    """Whether its points are marked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +54,25 @@ class Chart:
     lines: Sequence[Line]
     levels: Sequence[float] = field(default_factory=tuple)
     """Heights with a dotted line across."""
+    x_marks: Sequence[float] = field(default_factory=tuple)
+    """Numbers on the axis below; empty: chosen."""
+    x_range: tuple[float, float] | None = None
+    """Where the axis below begins and ends; None: with the points."""
+    width: int = WIDTH
+    """In SVG's pixels, which a page may scale."""
+    height: int = HEIGHT
+    names: bool = True
+    """Whether the lines' names stand at the right; without them the page says which colour is which."""
+
+    @property
+    def right(self) -> int:
+        """Where the axes end, from the left."""
+        return self.width - (RIGHT if self.names else LEFT // 3)
+
+    @property
+    def top(self) -> int:
+        """Where the axes begin, from above: without a title, at once."""
+        return TOP if self.title else TOP // 3
 
     def colour(self, line: Line) -> str:
         """Hexadecimal, by the line's place among those that are no baseline."""
@@ -62,7 +87,7 @@ class Chart:
         for line in shown:
             wanted = self.place(line.points[-1].x, line.points[-1].y)[1]
             heights.append(max(wanted, heights[-1] + ROW) if heights else wanted)
-        lowest = float(HEIGHT - BOTTOM)
+        lowest = float(self.height - BOTTOM)
         for at in reversed(range(len(heights))):
             heights[at] = min(heights[at], lowest)
             lowest = heights[at] - ROW
@@ -76,6 +101,8 @@ class Chart:
     @cached_property
     def x_ticks(self) -> list[float]:
         """The budgets themselves where they are few, else the round numbers between the first and the last."""
+        if self.x_marks:
+            return list(self.x_marks)
         own = sorted({point.x for line in self.lines for point in line.points})
         if len(own) <= MOST_OWN_TICKS:
             return own
@@ -89,15 +116,16 @@ class Chart:
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Pixels from the left upper corner."""
-        (low, high), bounds = self._width, self.y_ticks
+        (low, high), bounds = self._span, self.y_ticks
         across = (x - low) / (high - low) if high > low else 0.5
         up = (y - bounds[0]) / (bounds[-1] - bounds[0])
-        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+        base = self.height - BOTTOM
+        return LEFT + across * (self.right - LEFT), base - up * (base - self.top)
 
     @cached_property
-    def _width(self) -> tuple[float, float]:
+    def _span(self) -> tuple[float, float]:
         xs = [point.x for line in self.lines for point in line.points]
-        return min(xs), max(xs)
+        return self.x_range or (min(xs), max(xs))
 
     def outline(self, line: Line) -> list[tuple[float, float]]:
         """Corners of a line's band in pixels; none where a point has no band."""
