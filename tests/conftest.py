@@ -20,6 +20,7 @@ pytest_plugins = [
     "demo_fixture",
     "recovery_fixture",
     "browser_fixture",
+    "dashboard_pages",
     "official_fixture",
 ]
 

@@ -1,65 +1,17 @@
 """The dashboard in a browser: every page, wide and narrow, light and dark, by keyboard, and without serious faults."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from browser_fixture import picture_folder
-from dashboard_fixture import make_site
-from web_fixture import CREDENTIALS, serving
-
-from maskloop_learner.pool.pool import Pool
-from maskloop_learner.settings import Settings
+from dashboard_pages import NARROW, WIDE, check_access, open_page, settle
+from web_fixture import CREDENTIALS
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.slow
-
-WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
-
-
-@pytest.fixture
-def site(pool: Pool, settings: Settings) -> Iterator[str]:
-    """The dashboard over a small pool."""
-    settings.redis_url = "redis://127.0.0.1:1/0"
-    make_site(pool)
-    with serving(pool, settings) as client:
-        yield str(client.base_url).rstrip("/")
-
-
-def open_page(browser: "Browser", site: str, *, size: Any, scheme: Any) -> tuple["Page", list[str], list[str]]:
-    """A page that is logged in; the addresses that it asked for, and what its console said."""
-    page = browser.new_page(viewport=size, color_scheme=scheme)
-    page.set_default_timeout(60_000)
-    asked: list[str] = []
-    said: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.goto(f"{site}/images")
-    assert "/login" in page.url
-    page.fill("#password", CREDENTIALS.password)
-    page.keyboard.press("Enter")
-    page.wait_for_selector(".card")
-    return page, asked, said
-
-
-def settle(page: "Page") -> None:
-    """Wait until all pictures on the screen are there."""
-    page.wait_for_load_state("networkidle")
-    below = "i.loading === 'lazy' && i.getBoundingClientRect().top > innerHeight"
-    page.wait_for_function(f"() => [...document.images].every(i => i.complete || {below})")
-
-
-def check_access(page: "Page") -> None:
-    """No serious or critical finding of axe-core, and nothing wider than the screen."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    found = axe.Axe().run(page).response["violations"]
-    serious = [(each["id"], each["nodes"][0]["html"]) for each in found if each["impact"] in ("serious", "critical")]
-    assert serious == []
-    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
