@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
+import redis
 from fastapi import APIRouter, Request
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -55,6 +56,8 @@ class Desk:
     entries: tuple[Entry, ...]
     threads: Threads
     pictures: Threads
+    connection: redis.Redis
+    """To the queue; Redis may be down."""
     boards: Boards = field(default_factory=Boards)
     stopping: threading.Event = field(default_factory=threading.Event)
 
