@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter
 
-from maskloop_backend.web.dashboard import annotators, images, login, models, pictures, projects, static, work
+from maskloop_backend.web.dashboard import annotators, batches, images, login, models, pictures, projects, static, work
 from maskloop_backend.web.dashboard.desk import Desk, Page
 
-PAGES: tuple[Page, ...] = (projects, images, models, work, annotators)
+PAGES: tuple[Page, ...] = (projects, images, batches, models, work, annotators)
 
 
 def make_dashboard(desk: Desk) -> APIRouter:
