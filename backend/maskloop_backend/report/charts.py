@@ -9,7 +9,7 @@ from maskloop_learner.select.chart import Chart, Line, Point, draw_svg
 
 def draw(chart: Chart) -> Markup:
     """The chart as a part of a page; `draw_svg` escapes what people called things."""
-    return Markup(draw_svg(chart))  # noqa: S704
+    return Markup(draw_svg(chart))
 
 
 def draw_progress(progress: Progress) -> Markup | None:
@@ -43,7 +43,9 @@ def draw_learning(models: Models) -> Markup | None:
     names = list(dict.fromkeys(name for each in last.values() for name in each.by_label))
     if len(names) > 1:
         lines += [
-            Line(name, [_point(each.labels or 0, each.by_label[name]) for each in last.values() if name in each.by_label])
+            Line(
+                name, [_point(each.labels or 0, each.by_label[name]) for each in last.values() if name in each.by_label]
+            )
             for name in names
         ]
     return draw(

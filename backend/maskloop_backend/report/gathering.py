@@ -7,11 +7,14 @@ from markupsafe import Markup
 
 from maskloop_backend.overview.models import Models, read_models
 from maskloop_backend.readiness import Readiness, readiness
-from maskloop_backend.report.charts import draw_learning, draw_progress
+from maskloop_backend.report.charts import draw_calibration, draw_learning, draw_progress
 from maskloop_backend.report.coming import find_coming
+from maskloop_backend.report.happened import Broken, Happening, find_broken, find_happenings
+from maskloop_backend.report.names import Names, hidden_names
 from maskloop_backend.report.pictures import Shot, draw_shot
 from maskloop_backend.report.progress import Progress, find_progress
-from maskloop_backend.report.telling import tell_state
+from maskloop_backend.report.telling import tell_state, tell_steps
+from maskloop_backend.report.weakness import Part, read_weakness
 from maskloop_backend.web.dashboard.colours import label_colours
 from maskloop_backend.web.dashboard.thumbs import Thumbs
 from maskloop_learner.pool.pool import Pool
@@ -36,39 +39,46 @@ class Report:
     colours: dict[str, str]
     """Label -> "#rrggbb", in the config's order."""
 
+    weak: tuple[Part, ...]
+    happenings: tuple[Happening, ...]
+    broken: tuple[Broken, ...]
+    names: Names
+    """What people are called; templates have each text that may name one hidden by it."""
+
     @property
     def state(self) -> str:
         """In a few sentences."""
         return tell_state(self.progress, self.models, self.ready)
 
     @property
-    def warnings(self) -> list[str]:
-        """What people should know before they read on."""
-        return [f"{need.what}." for need in self.ready.needs if need.blocks]
-
-    @property
-    def pace(self) -> str:
-        return ""
-
-    @property
-    def contents(self) -> list[tuple[str, str]]:
-        return [("progress", "Progress"), ("model", "Model"), ("coming", "What comes next")]
+    def steps(self) -> list[str]:
+        """What to do next, the most pressing first."""
+        return tell_steps(self.ready)
 
     @property
     def charts(self) -> dict[str, Markup | None]:
         """By name; None where there is too little to draw."""
-        return {"progress": draw_progress(self.progress), "learning": draw_learning(self.models)}
+        champion = self.models.champion
+        return {
+            "progress": draw_progress(self.progress),
+            "learning": draw_learning(self.models),
+            "calibration": draw_calibration(champion) if champion is not None else None,
+        }
 
 
 def gather(pool: Pool, settings: Settings, project_id: int, *, now: datetime | None, anonymous: bool) -> Report:
-    """Read and draw. Blocks. Raises StoreDown never: a picture that cannot be had is told of."""
+    """Read and draw. Blocks. A picture that cannot be had is told of."""
     with pool.read() as session:
         project = session.get_one(Project, project_id)
         colours = label_colours(project)
         ready = readiness(session, project, settings)
         progress = find_progress(session, project_id)
         models = read_models(session, project)
+        weak = read_weakness(session, models)
         coming = find_coming(session, project)
+        happenings = find_happenings(session, project_id)
+        broken = find_broken(session, project_id)
+        names = hidden_names(session, project_id) if anonymous else Names()
     # Outside of the transaction: pictures may come from far away.
     thumbs = Thumbs(settings.home / "cache" / "thumbnails", settings.thumbnail_mb * MEGABYTE)
     return Report(
@@ -78,6 +88,10 @@ def gather(pool: Pool, settings: Settings, project_id: int, *, now: datetime | N
         ready=ready,
         progress=progress,
         models=models,
+        weak=weak,
+        happenings=tuple(happenings),
+        broken=tuple(broken),
+        names=names,
         coming=tuple(draw_shot(pool.store, thumbs, each, colours) for each in coming),
         colours=colours,
     )

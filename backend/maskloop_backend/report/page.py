@@ -41,8 +41,9 @@ def draw_page(report: Report) -> str:
     """The file's text. What people called things is shown as it is, never run."""
     return TEMPLATES.get_template("report.html").render(
         report=report,
+        hide=report.names.hide,
         generator=f"{GENERATOR} {RELEASE}",
         release=RELEASE,
-        style=Markup(STYLE),  # noqa: S704 - two files of this package
+        style=Markup(STYLE),  # two files of this package
         icon=as_address(ICON, "image/svg+xml"),
     )

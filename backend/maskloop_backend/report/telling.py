@@ -1,6 +1,7 @@
 """The state of a project in a few plain sentences, for people who read nothing else."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from maskloop_backend.overview.models import Figure, Models, Version
 from maskloop_backend.readiness import Readiness, count
@@ -54,6 +55,14 @@ def tell_last(models: Models) -> Iterator[str]:
         yield f"The newest, model {newest.model}, was not let in by the gate and is kept."
     elif newest.outcome == "shadow" and "in shadow" in newest.marks:
         yield f"The newest, model {newest.model}, waits for a person's word."
+
+
+def tell_steps(ready: Readiness) -> list[str]:
+    """What to do next: what is missing and the way to it, then how the labelling goes on, if it can."""
+    found = [f"{need.what}. {need.fix}" for need in ready.needs]
+    if not any(need.blocks for need in ready.needs) and ready.model is not None:
+        found.append(replace(ready, needs=()).next_step)
+    return found or [ready.next_step]
 
 
 def figure(dice: Figure) -> str:
