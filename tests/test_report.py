@@ -45,7 +45,7 @@ def check_alone(page: str) -> None:
         assert address.startswith(("data:", "#")), address[:80]
     named = set(re.findall(r'\sid="([^"]+)"', page))
     assert set(SECTIONS) <= named
-    assert {name for name in re.findall(r'href="#([^"]+)"', page)} <= named
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= named
 
 
 def test_a_project_with_nothing_has_a_report(pool: Pool, settings: Settings) -> None:

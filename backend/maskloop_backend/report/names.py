@@ -48,7 +48,7 @@ def hidden_names(session: Session, project_id: int) -> Names:
         .order_by(func.min(Label.id))
     )
     annotators = {author: f"annotator {n}" for n, author in enumerate(session.scalars(first), 1) if author}
-    return Names({name: SOMEBODY for name in _actors(session, project_id)} | annotators)
+    return Names(dict.fromkeys(_actors(session, project_id), SOMEBODY) | annotators)
 
 
 def _actors(session: Session, project_id: int) -> Iterable[str]:
