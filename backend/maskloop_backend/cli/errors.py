@@ -2,6 +2,7 @@
 
 from maskloop_backend.alerts import AlertError
 from maskloop_backend.backup.content import BackupError
+from maskloop_backend.cancelling import NothingToCancel
 from maskloop_backend.credentials import CredentialsError
 from maskloop_backend.demo.slices import DemoError
 from maskloop_backend.fetch import FetchError
@@ -50,6 +51,7 @@ EXPECTED: tuple[type[Exception], ...] = (
     ModelBroken,
     ModelUnusable,
     NoPreviousModel,
+    NothingToCancel,
     PortBusy,
     ReportError,
     StoreError,

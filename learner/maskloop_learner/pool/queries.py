@@ -178,6 +178,11 @@ def rank_for(session: Session, version_id: str, image_digest: str, prompts: str 
     )
 
 
+def is_usable() -> tuple[ColumnElement[bool], ...]:
+    """Conditions on a label: the newest version of its annotation, not skipped, deleted or broken."""
+    return Label.current, ~Label.deleted, ~Label.cancelled, Label.error.is_(None)
+
+
 def usable_labels(session: Session, project_id: int) -> Sequence[Label]:
     """The newest version of every annotation that can be learnt from: not skipped, deleted or broken."""
     statement = (
@@ -185,10 +190,7 @@ def usable_labels(session: Session, project_id: int) -> Sequence[Label]:
         .join(Task, Task.id == Label.task_id)
         .where(
             *servable(project_id),
-            Label.current,
-            ~Label.deleted,
-            ~Label.cancelled,
-            Label.error.is_(None),
+            *is_usable(),
         )
         .order_by(Label.id)
     )

@@ -111,6 +111,9 @@ class Project(Base):
     """When `sync` last went through this project without an error."""
     sync_error: Mapped[str | None]
     """Why `sync` could not go through this project; None when it could."""
+    paused_at: Mapped[datetime | None]
+    """Since when labels and the clock start no training, until a person resumes it; None: they do."""
+    paused_by: Mapped[str] = mapped_column(String(200), default="")
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
 

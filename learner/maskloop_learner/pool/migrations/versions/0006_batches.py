@@ -1,4 +1,4 @@
-"""Batches with their reasons, labels that say which batch they came from, embeddings and maps of uncertainty"""
+"""Batches with their reasons, labels that say which batch they came from, embeddings, maps, and paused schedules"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -51,9 +51,14 @@ def upgrade() -> None:
         batch.create_foreign_key("fk_labels_batch_id", "batches", ["batch_id"], ["id"])
     op.create_index("ix_pushes_score", "pushes", ["project_id", "version_id", "score"])
     op.add_column("scores", sa.Column("map_digest", sa.String(64), nullable=True))
+    op.add_column("projects", sa.Column("paused_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("projects", sa.Column("paused_by", sa.String(200), nullable=False, server_default=""))
 
 
 def downgrade() -> None:
+    with op.batch_alter_table("projects") as batch:
+        batch.drop_column("paused_by")
+        batch.drop_column("paused_at")
     op.drop_index("ix_pushes_score", "pushes")
     with op.batch_alter_table("scores") as batch:
         batch.drop_column("map_digest")
