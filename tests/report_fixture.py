@@ -55,6 +55,10 @@ def draw_labels(pool: Pool, site: Site) -> None:
                     masks={"Tumor": pool.store.put("masks", encode_mask(mask))},
                     author=ANNOTATORS[number % 3],
                     lead_time=20.0 + 5 * number,
+                    shown="model",
+                    shown_version=site.version,
+                    unedited=number % 3 == 0,
+                    agreement={"Tumor": 1.0 if number % 3 == 0 else 0.8 + number / 100, "Cyst": 0.9},
                     ls_updated_at=START + timedelta(days=number // 3, minutes=7 * number),
                     created_at=START + timedelta(days=number // 3, minutes=7 * number),
                 )
@@ -67,7 +71,8 @@ def finish(pool: Pool, project: int, model: int, number: int) -> None:
     outcome = ("promoted", "promoted", "rejected")[number]
     at = START + timedelta(days=number + 1)
     with pool.write() as session:
-        snapshot = Snapshot(project_id=project, digest="0" * 64, label_ids=list(range(1, 6 + 4 * number)))
+        labels = session.scalars(select(Label.id).order_by(Label.id)).all()
+        snapshot = Snapshot(project_id=project, digest="0" * 64, label_ids=list(labels[: 2 + 6 * number]))
         session.add(snapshot)
         session.flush()
         row = session.get_one(Model, model)

@@ -95,6 +95,12 @@ def test_a_project_with_a_history_tells_it(pool: Pool, settings: Settings) -> No
     assert "The model before it, 1, had 0.610." in said
     assert "The newest, model 3, was not let in by the gate and is kept." in said
     assert "1 image cannot be used. maskloop doctor says which and why." in said
+    assert "1 diverse 12 12 0.610 (0.570 to 0.645) model 1 0.735 (0.695 to 0.770) model 3 +0.125" in said
+    assert "2 open power 5 0 – – not learnt yet" in said
+    assert "outside of any – – 2 – – –" in said
+    assert f"{ANNOTATORS[0]} 4 0 42 (median)".replace(" (median)", "") in said
+    assert "The image of task 900 cannot be used: it is no image" in said
+    assert "Training 4 failed: ImageError: task 7 cannot be read" in said
     assert "Rejected: mean Dice 0.735 on 32 validation images" in said
     assert said.index("small structures") < said.index("label Cyst") < said.index("label Tumor")
     assert "Its expected calibration error is" not in said.split("Calibration")[0]

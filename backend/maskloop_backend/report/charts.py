@@ -1,10 +1,18 @@
 """What the report draws as charts; None where there is too little to draw."""
 
+from collections.abc import Sequence
+from datetime import date
+
 from markupsafe import Markup
 
 from maskloop_backend.overview.models import Figure, Models, Version
+from maskloop_backend.overview.people import People
+from maskloop_backend.report.names import Names
 from maskloop_backend.report.progress import Progress
 from maskloop_learner.select.chart import Chart, Line, Point, draw_svg
+
+MOST_LINES = 6
+"""Annotators with a line of their own."""
 
 
 def draw(chart: Chart) -> Markup:
@@ -75,6 +83,50 @@ def draw_calibration(version: Version) -> Markup | None:
             lines=[*lines, Line("perfect", [Point(0, 0), Point(1, 1)], baseline=True)],
         )
     )
+
+
+def draw_labels(people: People, names: Names) -> Markup | None:
+    """Labels of each annotator by day or week; of more than a few, all together. None before the second day."""
+    days = sorted(people.by_day)
+    if len(days) < 2 or not people.everyone.labels:
+        return None
+    drawn = [person.name for person in people.persons if person.labels]
+    together = len(drawn) > MOST_LINES
+    lines = (
+        [Line("all annotators", [Point(_since(days, day), people.by_day[day].total()) for day in days])]
+        if together
+        else [
+            Line(names.of(name) or "unknown", [Point(_since(days, day), people.by_day[day][name]) for day in days])
+            for name in drawn
+        ]
+    )
+    every = "week" if people.weekly else "day"
+    return draw(
+        Chart(title=f"Labels a {every}", x_title=f"days since {days[0]:%Y-%m-%d}", y_title="labels", lines=lines)
+    )
+
+
+def draw_agreement(people: People) -> Markup | None:
+    """Dice between the mask shown and the final one, label by label, by day or week; None before the second day."""
+    days = sorted({day for found in people.dice_by_day.values() for day in found})
+    if len(days) < 2:
+        return None
+    lines = [
+        Line(label, [Point(_since(days, day), each.median, each.low, each.high) for day, each in found.items()])
+        for label, found in people.dice_by_day.items()
+    ]
+    return draw(
+        Chart(
+            title="How near the model's masks come to the final ones",
+            x_title=f"days since {days[0]:%Y-%m-%d}",
+            y_title="Dice of the mask shown",
+            lines=lines,
+        )
+    )
+
+
+def _since(days: Sequence[date], day: date) -> int:
+    return (day - days[0]).days
 
 
 def _point(x: float, figure: Figure) -> Point:

@@ -8,6 +8,7 @@ from markupsafe import Markup
 
 from maskloop_backend.report.gathering import Report, gather
 from maskloop_backend.report.pictures import as_address
+from maskloop_backend.report.telling import seconds
 from maskloop_backend.report.writing import GENERATOR
 from maskloop_backend.web.dashboard.shell import RELEASE, STATIC
 from maskloop_backend.web.dashboard.words import FILTERS
@@ -21,7 +22,7 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.filters |= FILTERS
+TEMPLATES.filters |= FILTERS | {"seconds": seconds}
 STYLE = STATIC["dashboard.css"].decode() + files("maskloop_backend.report").joinpath("report.css").read_text()
 """The dashboard's style and what is the report's own, as one text: nothing is loaded."""
 ICON = STATIC["icon.svg"]

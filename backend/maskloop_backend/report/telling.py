@@ -75,6 +75,11 @@ def figure(dice: Figure) -> str:
     return f"{dice.mean:.3f}" + (f" ({', '.join(about)})" if about else "")
 
 
+def seconds(value: float) -> str:
+    """`41 s`, `2.5 min`."""
+    return f"{value:.0f} s" if value < 90 else f"{value / 60:.1f} min"
+
+
 def _are(number: int) -> str:
     return "is" if number == 1 else "are"
 
