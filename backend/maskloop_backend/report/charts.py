@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from datetime import date
+from typing import Any
 
 from markupsafe import Markup
 
-from maskloop_backend.overview.models import Figure, Models, Version
+from maskloop_backend.overview.model_charts import draw_curve, draw_reliability
+from maskloop_backend.overview.models import Models, Version
 from maskloop_backend.overview.people import People
 from maskloop_backend.report.names import Names
 from maskloop_backend.report.progress import Progress
 from maskloop_learner.select.chart import Chart, Line, Point, draw_svg
 
+SHAPE: dict[str, Any] = {"title": "", "width": 760, "height": 320}
+"""The headings stand above the charts."""
 MOST_LINES = 6
 """Annotators with a line of their own."""
 
@@ -29,60 +33,23 @@ def draw_progress(progress: Progress) -> Markup | None:
     points = [Point((day - first).days, total) for day, total in grown]
     return draw(
         Chart(
-            title="Labelled images",
             x_title=f"days since {first:%Y-%m-%d}",
-            y_title="images with a label",
+            y_title="labelled images",
             lines=[Line("labelled", points)],
+            **SHAPE | {"names": False},
         )
     )
 
 
 def draw_learning(models: Models) -> Markup | None:
     """Dice over the number of labels, with intervals; None where fewer than two models have both."""
-    found = sorted(
-        (each for each in models.versions if each.labels is not None and each.dice is not None),
-        key=lambda each: (each.labels or 0, each.model),
-    )
-    # Of several trainings on the same labels the last counts: two points in one place are no curve.
-    last = {each.labels: each for each in found}
-    if len(last) < 2:
-        return None
-    lines = [Line("all labels", [_point(each.labels or 0, each.dice) for each in last.values() if each.dice])]
-    names = list(dict.fromkeys(name for each in last.values() for name in each.by_label))
-    if len(names) > 1:
-        lines += [
-            Line(
-                name, [_point(each.labels or 0, each.by_label[name]) for each in last.values() if name in each.by_label]
-            )
-            for name in names
-        ]
-    return draw(
-        Chart(
-            title="Dice by labels learnt from",
-            x_title="labels in the snapshot",
-            y_title="mean Dice on the validation images",
-            lines=lines,
-        )
-    )
+    drawn = [each for each in models.versions if each.dice and each.labels]
+    return _draw(draw_curve(drawn, shape=SHAPE) if len(drawn) > 1 else None)
 
 
 def draw_calibration(version: Version) -> Markup | None:
     """What the model says of its pixels against what they were; None where no bins were kept."""
-    if not any(version.reliability.values()):
-        return None
-    lines = [
-        Line(label, [Point(each.probability, each.frequency) for each in bins])
-        for label, bins in version.reliability.items()
-        if bins
-    ]
-    return draw(
-        Chart(
-            title="Calibration",
-            x_title="probability that the model gives",
-            y_title="share that was in truth foreground",
-            lines=[*lines, Line("perfect", [Point(0, 0), Point(1, 1)], baseline=True)],
-        )
-    )
+    return _draw(draw_reliability(version, shape=SHAPE))
 
 
 def draw_labels(people: People, names: Names) -> Markup | None:
@@ -101,9 +68,7 @@ def draw_labels(people: People, names: Names) -> Markup | None:
         ]
     )
     every = "week" if people.weekly else "day"
-    return draw(
-        Chart(title=f"Labels a {every}", x_title=f"days since {days[0]:%Y-%m-%d}", y_title="labels", lines=lines)
-    )
+    return draw(Chart(x_title=f"days since {days[0]:%Y-%m-%d}", y_title=f"labels a {every}", lines=lines, **SHAPE))
 
 
 def draw_agreement(people: People) -> Markup | None:
@@ -117,10 +82,10 @@ def draw_agreement(people: People) -> Markup | None:
     ]
     return draw(
         Chart(
-            title="How near the model's masks come to the final ones",
             x_title=f"days since {days[0]:%Y-%m-%d}",
             y_title="Dice of the mask shown",
             lines=lines,
+            **SHAPE,
         )
     )
 
@@ -129,5 +94,5 @@ def _since(days: Sequence[date], day: date) -> int:
     return (day - days[0]).days
 
 
-def _point(x: float, figure: Figure) -> Point:
-    return Point(x, figure.mean, figure.low, figure.high)
+def _draw(chart: Chart | None) -> Markup | None:
+    return None if chart is None else draw(chart)

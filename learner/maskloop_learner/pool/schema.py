@@ -432,7 +432,8 @@ class Round(Base):
     retry_at: Mapped[datetime | None]
     model_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"))
     progress: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """{"step", "steps", "loss", "eta", "losses"} with eta in seconds; losses: [step, mean loss since the pair before]."""
+    """{"step", "steps", "loss", "eta", "losses"} with eta in seconds; losses: [step, mean loss since the pair before],
+    the first steps first."""
     reason: Mapped[str | None]
     """The gate's or the failure's words."""
     decision: Mapped[dict[str, Any]] = mapped_column(default=dict)

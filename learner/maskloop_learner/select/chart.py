@@ -25,6 +25,10 @@ class Point:
     y: float
     low: float | None = None
     high: float | None = None
+    note: str = ""
+    """Said of it when one points at it, after its figures."""
+    hollow: bool = False
+    """A ring instead of a dot."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,8 @@ class Line:
     name: str
     points: Sequence[Point]
     baseline: bool = False
+    dots: bool = True
+    """Whether its points are marked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +52,25 @@ class Chart:
     lines: Sequence[Line]
     levels: Sequence[float] = field(default_factory=tuple)
     """Heights with a dotted line across."""
+    x_marks: Sequence[float] = field(default_factory=tuple)
+    """Numbers on the axis below; empty: chosen."""
+    x_range: tuple[float, float] | None = None
+    """Where the axis below begins and ends; None: with the points."""
+    width: int = WIDTH
+    """In SVG's pixels, which a page may scale."""
+    height: int = HEIGHT
+    names: bool = True
+    """Whether the lines' names stand at the right; without them the page says which colour is which."""
+
+    @property
+    def right(self) -> int:
+        """Where the axes end, from the left."""
+        return self.width - (RIGHT if self.names else LEFT // 3)
+
+    @property
+    def top(self) -> int:
+        """Where the axes begin, from above: without a title, at once."""
+        return TOP if self.title else TOP // 3
 
     def colour(self, line: Line) -> str:
         """Hexadecimal, by the line's place among those that are no baseline."""
@@ -60,7 +85,7 @@ class Chart:
         for line in shown:
             wanted = self.place(line.points[-1].x, line.points[-1].y)[1]
             heights.append(max(wanted, heights[-1] + ROW) if heights else wanted)
-        lowest = float(HEIGHT - BOTTOM)
+        lowest = float(self.height - BOTTOM)
         for at in reversed(range(len(heights))):
             heights[at] = min(heights[at], lowest)
             lowest = heights[at] - ROW
@@ -74,6 +99,8 @@ class Chart:
     @property
     def x_ticks(self) -> list[float]:
         """The budgets themselves where they are few."""
+        if self.x_marks:
+            return list(self.x_marks)
         own = sorted({point.x for line in self.lines for point in line.points})
         return own if len(own) <= 10 else ticks(own[0], own[-1])
 
@@ -86,10 +113,11 @@ class Chart:
     def place(self, x: float, y: float) -> tuple[float, float]:
         """Pixels from the left upper corner."""
         xs = [point.x for line in self.lines for point in line.points]
-        low, high, bounds = min(xs), max(xs), self.y_ticks
+        (low, high), bounds = self.x_range or (min(xs), max(xs)), self.y_ticks
         across = (x - low) / (high - low) if high > low else 0.5
         up = (y - bounds[0]) / (bounds[-1] - bounds[0])
-        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
+        base = self.height - BOTTOM
+        return LEFT + across * (self.right - LEFT), base - up * (base - self.top)
 
     def outline(self, line: Line) -> list[tuple[float, float]]:
         """Corners of a line's band in pixels; none where a point has no band."""
@@ -124,22 +152,27 @@ def draw_svg(chart: Chart) -> str:
     """The chart as an <svg> element for a page; text and axes are of the page's colour. Raises ValueError for none."""
     if not any(line.points for line in chart.lines):
         raise ValueError("a chart needs at least one point")
-    told = "; ".join(f"{line.name} ends at {line.points[-1].y:.3f}" for line in chart.lines if line.points)
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{chart.title}: {told}")}" '
+        f'<svg viewBox="0 0 {chart.width} {chart.height}" role="img" aria-label="{escape(_tell(chart))}" '
         'font-family="system-ui, sans-serif" font-size="14" fill="currentColor">',
-        f'<text x="{LEFT}" y="22" font-size="17">{escape(chart.title)}</text>',
+        f'<text x="{LEFT}" y="22" font-size="17">{escape(chart.title)}</text>' if chart.title else "",
         *_axes(chart),
         *(_band(chart, line) for line in chart.lines),
         *(_line(chart, line) for line in chart.painted),
-        *(_name(chart, line, height) for line, height in chart.named()),
+        *(_name(chart, line, height) for line, height in chart.named() if chart.names),
         "</svg>",
     ]
     return "".join(parts)
 
 
+def _tell(chart: Chart) -> str:
+    """What the chart shows, for those who do not see it."""
+    told = "; ".join(f"{line.name} ends at {line.points[-1].y:.3f}" for line in chart.lines if line.points)
+    return f"{chart.title or f'{chart.y_title} over {chart.x_title}'}: {told}"
+
+
 def _axes(chart: Chart) -> list[str]:
-    found, right, base = [], WIDTH - RIGHT, HEIGHT - BOTTOM
+    found, right, base = [], chart.right, chart.height - BOTTOM
     for value in chart.y_ticks:
         y = chart.place(chart.x_ticks[0], value)[1]
         found.append(f'<path d="M{LEFT} {y:.1f}H{right}" stroke="currentColor" opacity=".15"/>')
@@ -150,9 +183,9 @@ def _axes(chart: Chart) -> list[str]:
     for value in chart.levels:
         y = chart.place(chart.x_ticks[0], value)[1]
         found.append(f'<path d="M{LEFT} {y:.1f}H{right}" stroke="currentColor" stroke-dasharray="2 5" opacity=".6"/>')
-    middle = (TOP + base) / 2
+    middle = (chart.top + base) / 2
     found.append(
-        f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 10}" text-anchor="middle">{escape(chart.x_title)}</text>'
+        f'<text x="{(LEFT + right) / 2}" y="{chart.height - 10}" text-anchor="middle">{escape(chart.x_title)}</text>'
     )
     found.append(
         f'<text transform="translate(16 {middle}) rotate(-90)" text-anchor="middle">{escape(chart.y_title)}</text>'
@@ -172,17 +205,19 @@ def _line(chart: Chart, line: Line) -> str:
     dash = ' stroke-dasharray="7 5"' if line.baseline else ""
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (chart.place(p.x, p.y) for p in line.points))
     dots = []
-    for p in line.points:
+    for p in line.points if line.dots else ():
         x, y = chart.place(p.x, p.y)
         told = f"{line.name}, {number(p.x)}: {p.y:.3f}"
         if p.low is not None and p.high is not None:
             told += f" ({p.low:.3f} to {p.high:.3f})"
-        dots.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"><title>{escape(told)}</title></circle>')
+        told += f", {p.note}" if p.note else ""
+        look = f'fill="none" stroke="{colour}" stroke-width="1.5"' if p.hollow else f'fill="{colour}"'
+        dots.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" {look}><title>{escape(told)}</title></circle>')
     return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2.5"{dash}/>{"".join(dots)}'
 
 
 def _name(chart: Chart, line: Line, height: float) -> str:
-    x = WIDTH - RIGHT + 14
+    x = chart.right + 14
     return (
         f'<rect x="{x}" y="{height - 5:.1f}" width="12" height="12" rx="2" fill="{chart.colour(line)}"/>'
         f'<text x="{x + 18}" y="{height + 6:.1f}">{escape(line.name)}</text>'
