@@ -72,6 +72,7 @@ PAGES = (
     "/images/count",
     "/images/1",
     "/api/images?limit=500",
+    "/report",
 )
 
 

@@ -33,7 +33,7 @@ def make_history(pool: Pool, count: int = 40) -> Site:
         snapshot = Snapshot(project_id=site.project, digest="0" * 64, label_ids=[1])
         session.add(snapshot)
         session.flush()
-        failed = Round(project_id=site.project, snapshot_id=snapshot.id, cause="cli", state="failed")
+        failed = Round(project_id=site.project, snapshot_id=snapshot.id, cause="cli", state="failed", failures=3)
         failed.reason, failed.ended_at = "ImageError: task 7 cannot be read", START + timedelta(days=5)
         session.add(failed)
         session.flush()

@@ -101,6 +101,8 @@ def gather(pool: Pool, settings: Settings, project_id: int, *, now: datetime | N
         coming = find_coming(session, project)
         bought = find_bought(session, project_id, models)
         people = look_at_people(session, project_id, days=DAYS, now=now)
+        if not people.persons:  # it has been quiet for long: then all that there ever was
+            people = look_at_people(session, project_id, days=None, now=now)
         happenings = read_happenings(session, project_id, limit=EVENTS)
         # Of the pool alone: what Redis says of its jobs is of this minute, and a report is read later.
         failures = list_failures(session, project, settings, Queues())

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session, aliased
 
 from maskloop_learner.pool.queries import drawn
@@ -43,8 +43,8 @@ def find_progress(session: Session, project_id: int) -> Progress:
     mine = Task.project_id == project_id, Task.deleted_at.is_(None)
     passed = select(Label.id).where(Label.task_id == Task.id, Label.current, Label.cancelled).exists()
 
-    def count(*conditions: object) -> int:
-        statement = select(func.count(func.distinct(Task.ls_id))).where(*mine, *conditions)  # type: ignore[arg-type]
+    def count(*conditions: ColumnElement[bool]) -> int:
+        statement = select(func.count(func.distinct(Task.ls_id))).where(*mine, *conditions)
         return session.scalar(statement) or 0
 
     return Progress(
