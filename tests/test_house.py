@@ -54,6 +54,7 @@ def test_imports_run_downwards_only(floor: str) -> None:
         "select/diverse.py",
         "select/power.py",
         "select/reasons.py",
+        "select/remarks.py",
         "select/typiclust.py",
         "select/uncertainty.py",
         "select/curves.py",

@@ -44,6 +44,14 @@ def test_the_more_uncertain_comes_first_outside_a_batch(one: float, other: float
     assert high - low < 2e-9 or plain_score(high) < plain_score(low)
 
 
+@given(st.integers(0, 10**9), st.integers(0, 10**9))
+def test_nine_decimals_are_told_apart_up_to_the_ends(one: int, other: int) -> None:
+    """As the pool keeps them: exactly the same order, also next to 1."""
+    low, high = sorted((one, other))
+    assert (plain_score(high / 10**9) < plain_score(low / 10**9)) == (low < high)
+    assert plain_score(1.0) < plain_score(0.999999999)
+
+
 @pytest.mark.parametrize("position", [0, -1, MOST_MEMBERS + 1])
 def test_a_position_that_no_batch_has_is_refused(position: int) -> None:
     with pytest.raises(ValueError, match=f"got {position}"):

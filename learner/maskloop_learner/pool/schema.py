@@ -486,6 +486,8 @@ class Batch(Base):
     options: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What it was chosen with, beside the strategy: size, shares, caps."""
     seed: Mapped[int] = mapped_column(default=0)
+    note: Mapped[str] = mapped_column(default="")
+    """What was to be said of the choice: where it fell back, what it passed over; "" for nothing."""
     version_id: Mapped[str | None] = mapped_column(String(40))
     """The prediction version whose scores it was chosen by; None where no score counted."""
     ls_view_id: Mapped[int | None]

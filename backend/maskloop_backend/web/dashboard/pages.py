@@ -2,10 +2,10 @@
 
 from fastapi import APIRouter
 
-from maskloop_backend.web.dashboard import images, login, models, pictures, projects, reports, static
+from maskloop_backend.web.dashboard import batches, images, login, models, pictures, projects, reports, static
 from maskloop_backend.web.dashboard.desk import Desk, Page
 
-PAGES: tuple[Page, ...] = (projects, images, models)
+PAGES: tuple[Page, ...] = (projects, images, batches, models)
 
 
 def make_dashboard(desk: Desk) -> APIRouter:

@@ -19,6 +19,7 @@ def upgrade() -> None:
         batch.add_column(sa.Column("state", sa.String(10), nullable=False, server_default="closed"))
         batch.add_column(sa.Column("options", sa.JSON(), nullable=False, server_default="{}"))
         batch.add_column(sa.Column("seed", sa.Integer(), nullable=False, server_default="0"))
+        batch.add_column(sa.Column("note", sa.String(), nullable=False, server_default=""))
         batch.add_column(sa.Column("ls_view_id", sa.Integer(), nullable=True))
         batch.add_column(sa.Column("created_by", sa.String(200), nullable=False, server_default=""))
     op.create_index("ux_batches_open", "batches", ["project_id"], unique=True, sqlite_where=OPEN, postgresql_where=OPEN)
@@ -78,6 +79,6 @@ def downgrade() -> None:
     op.drop_table("batch_items")
     op.drop_index("ux_batches_open", "batches")
     with op.batch_alter_table("batches") as batch:
-        for name in ("created_by", "ls_view_id", "seed", "options", "state", "number"):
+        for name in ("created_by", "ls_view_id", "seed", "options", "state", "number", "note"):
             batch.drop_column(name)
         batch.add_column(sa.Column("items", sa.JSON(), nullable=False, server_default="[]"))
