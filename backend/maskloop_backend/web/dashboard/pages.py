@@ -2,10 +2,7 @@
 
 from fastapi import APIRouter
 
-from maskloop_backend.web.dashboard import batches, images, login, models, pictures, projects, reports, static
-from maskloop_backend.web.dashboard.desk import Desk, Page
-
-PAGES: tuple[Page, ...] = (projects, images, batches, models)
+from maskloop_backend.web.dashboard import annotators, batches, images, login, models, pictures, projects, reports, static
 
 
 def make_dashboard(desk: Desk) -> APIRouter:
