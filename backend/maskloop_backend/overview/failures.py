@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from maskloop_backend.overview.queues import KINDS, Queues
+from maskloop_backend.overview.queues import Queues
 from maskloop_learner.disk import measure_room
-from maskloop_learner.pool.queries import answers, servable
+from maskloop_learner.pool.queries import answers, current_version, servable
 from maskloop_learner.pool.schema import Model, Prediction, Project, Round, Task, TrainRequest, utcnow
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.verification import mending
@@ -122,9 +122,10 @@ def _of_jobs(queues: Queues) -> Iterator[Failure]:
     """Of all projects: who looks at one is not helped by not knowing that the workers fail elsewhere."""
     for line in queues.lines:
         for job in line.failures:
-            doing = KINDS.get(job.what.kind, "a job")
             fix = "It is tried again within minutes if it is still needed; the log of the worker says where it failed."
-            yield Failure(what=f"A job of the queue {line.name} failed ({doing})", message=job.message, fix=fix)
+            yield Failure(
+                what=f"A job of the queue {line.name} failed ({job.what.words})", message=job.message, fix=fix
+            )
         if (more := line.failed - len(line.failures)) > 0:
             yield Failure(what=f"{more} more jobs of the queue {line.name} failed", message="", fix="See the log.")
 
@@ -141,7 +142,7 @@ def _of_images(session: Session, project: Project) -> Iterator[Failure]:
             message="",
             fix="The page of images shows them all, under “failed”.",
         )
-    version = project.served_version
+    version = current_version(session, project.id)
     if version is None:
         return
     wrong = select(Prediction.image_digest, Prediction.error).where(

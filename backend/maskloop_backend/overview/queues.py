@@ -41,6 +41,11 @@ class JobKind:
         # A version has a hyphen of its own; what follows the last one is the image, or the attempt.
         return cls(kind, rest.rpartition("-")[0])
 
+    @property
+    def words(self) -> str:
+        """What it does."""
+        return KINDS.get(self.kind, "other work")
+
 
 @dataclass(frozen=True, kw_only=True)
 class FailedJob:
@@ -62,11 +67,20 @@ class Line:
     started: int
     failed: int
     workers: int
+    """That are alive."""
     waiting: Counter[JobKind]
     """Of the first `READ` that wait."""
     working: tuple[JobKind, ...]
     """At work, or taken just now."""
     failures: tuple[FailedJob, ...]
+
+    @property
+    def kinds(self) -> list[tuple[str, int]]:
+        """What waits, in words, and how much of each; the most first."""
+        found: Counter[str] = Counter()
+        for what, number in self.waiting.items():
+            found[what.words] += number
+        return found.most_common()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +115,12 @@ class Queues:
     lines: tuple[Line, ...] = ()
     workers: tuple[Worker, ...] = ()
 
+    @property
+    def subjects(self) -> set[str]:
+        """All versions, projects and rounds that anything waits or runs for."""
+        found = {what.subject for line in self.lines for what in (*line.waiting, *line.working)}
+        return found | {worker.job.subject for worker in self.workers if worker.job is not None}
+
     def waiting(self, kind: str, subjects: Sequence[str]) -> int:
         """Jobs of a kind that wait or run for any of these."""
         found = [(what, number) for line in self.lines for what, number in line.waiting.items()]
@@ -112,14 +132,14 @@ def read_queues(conn: redis.Redis) -> Queues:
     """Look at both queues and at their workers; that Redis is away is an answer too."""
     try:
         queues = gpu_queue(conn), training_queue(conn)
-        lines = tuple(_read_line(queue) for queue in queues)
-        workers = tuple(worker for queue in queues for worker in _read_workers(queue))
+        workers = [_read_workers(queue) for queue in queues]
+        lines = tuple(_read_line(queue, len(mine)) for queue, mine in zip(queues, workers, strict=True))
     except (redis.RedisError, ValkeyError) as error:
         return Queues(down=str(error))
-    return Queues(lines=lines, workers=workers)
+    return Queues(lines=lines, workers=tuple(worker for mine in workers for worker in mine))
 
 
-def _read_line(queue: Queue) -> Line:
+def _read_line(queue: Queue, workers: int) -> Line:
     with queue.connection.pipeline() as pipeline:
         pipeline.llen(queue.key)
         pipeline.lrange(queue.key, 0, READ - 1)
@@ -137,7 +157,7 @@ def _read_line(queue: Queue) -> Line:
         queued=queued,
         started=len(working),
         failed=failed,
-        workers=len(get_keys(queue)),
+        workers=workers,
         waiting=Counter(JobKind.of(as_text(item)) for item in waiting),
         working=tuple(JobKind.of(job_id) for job_id in working),
         failures=tuple(_read_failure(queue, as_text(job_id)) for job_id in last),

@@ -14,7 +14,7 @@ from maskloop_backend.overview.next_training import NextTraining, look_ahead
 from maskloop_backend.overview.queues import Queues
 from maskloop_backend.readiness import Readiness, readiness
 from maskloop_learner.pool.queries import current_version
-from maskloop_learner.pool.schema import Project, Push, Rank, Round, TrainRequest
+from maskloop_learner.pool.schema import PredictionVersion, Project, Push, Rank, Round, TrainRequest
 from maskloop_learner.settings import Settings
 from maskloop_queue.queues import embedding_line
 from maskloop_queue.triggers import ACTIVE, count_labels, open_requests
@@ -130,6 +130,8 @@ class Work:
     failures: tuple[Failure, ...]
     happenings: tuple[Happening, ...]
     queues: Queues
+    owners: dict[str, str]
+    """What a job is for (see `JobKind.subject`) -> title of its project."""
 
     @property
     def can_be_cancelled(self) -> bool:
@@ -155,7 +157,19 @@ def read_work(session: Session, project: Project, settings: Settings, queues: Qu
         failures=tuple(list_failures(session, project, settings, queues)),
         happenings=tuple(read_happenings(session, project.id)),
         queues=queues,
+        owners=find_owners(session, queues.subjects),
     )
+
+
+def find_owners(session: Session, subjects: set[str]) -> dict[str, str]:
+    """What jobs are for -> title of the project; what is not known any more is left out."""
+    titles = {row.id: row.title or f"project {row.ls_id}" for row in session.scalars(select(Project))}
+    versions = select(PredictionVersion.id, PredictionVersion.project_id).where(PredictionVersion.id.in_(subjects))
+    found = {version: titles[project] for version, project in session.execute(versions)}
+    rounds = select(Round.id, Round.project_id).where(Round.id.in_([int(each) for each in subjects if each.isdigit()]))
+    found |= {str(number): titles[project] for number, project in session.execute(rounds)}
+    lines = {embedding_line(project): title for project, title in titles.items()}
+    return found | {each: lines[each] for each in subjects if each in lines}
 
 
 def list_stages(session: Session, project: Project, found: Readiness, queues: Queues) -> Iterator[Stage]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
+import redis
 from fastapi import APIRouter, Request
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -57,6 +58,8 @@ class Desk:
     pictures: Threads
     choosing: Threads = field(default_factory=lambda: Threads(1, "choosing"))
     """For choosing batches, one at a time: it takes seconds, and hundreds of megabytes, of a large pool."""
+    connection: redis.Redis
+    """To the queue; Redis may be down."""
     boards: Boards = field(default_factory=Boards)
     stopping: threading.Event = field(default_factory=threading.Event)
 

@@ -2,7 +2,21 @@
 
 from fastapi import APIRouter
 
-from maskloop_backend.web.dashboard import annotators, batches, images, login, models, pictures, projects, reports, static
+from maskloop_backend.web.dashboard import (
+    annotators,
+    batches,
+    images,
+    login,
+    models,
+    pictures,
+    projects,
+    reports,
+    static,
+    work,
+)
+from maskloop_backend.web.dashboard.desk import Desk, Page
+
+PAGES: tuple[Page, ...] = (projects, images, batches, models, work, annotators)
 
 
 def make_dashboard(desk: Desk) -> APIRouter:
