@@ -35,6 +35,7 @@ from maskloop_learner.pool.schema import (
     Batch,
     BatchItem,
     Champion,
+    Event,
     Image,
     Label,
     Model,
@@ -42,7 +43,9 @@ from maskloop_learner.pool.schema import (
     PredictionVersion,
     Project,
     Rank,
+    Round,
     Score,
+    Snapshot,
     Task,
 )
 from maskloop_learner.predict.aggregate import AGGREGATIONS
@@ -55,6 +58,8 @@ ROWS = 5000
 LABELLED, IN_BATCH, PATIENT = 0.02, 100, 7
 START = datetime(2026, 1, 1, tzinfo=UTC)
 REPEATS = 7
+MODELS, EVENTS = 100, 50_000
+"""Models of the project, and events of other kinds in its log."""
 WARM_UP = 15.0
 """Seconds for 100,000 images in which the scores are read beside the requests, as after a start."""
 PAGES = (
@@ -72,6 +77,9 @@ PAGES = (
     "/images/count",
     "/images/1",
     "/api/images?limit=500",
+    "/models",
+    "/models/live",
+    f"/models/{MODELS}",
     "/report",
 )
 
@@ -104,6 +112,7 @@ def fill(pool: Pool, count: int, *, seed: int = 0) -> int:
             for place, task in enumerate(chosen, 1)
         ]
         session.execute(insert(BatchItem), rows)
+    write_models(pool, number, labels=round(count * LABELLED))
     with pool.engine.connect() as connection:
         connection.exec_driver_sql("ANALYZE")
         connection.commit()
@@ -144,6 +153,49 @@ def write_rows(pool: Pool, project: int, numbers: range, dice: random.Random) ->
         for kind, some in rows.items():
             if some:
                 session.execute(insert(kind), some)
+
+
+def write_models(pool: Pool, project: int, *, labels: int) -> None:
+    """Models beside the one that serves, each of a round with all figures, on up to so many labels."""
+    bins = [[k / 15, k / 15, 100] for k in range(15)]
+    figure = {"mean": 0.7, "low": 0.6, "high": 0.8, "images": 100}
+    slices = [
+        {"kind": "label", "name": label, "images": 100, "champion": 0.6, "challenger": 0.7, "counted": True,
+         "passed": True} for label in LABELS
+    ]  # fmt: skip
+    decision = {"outcome": "promote", "reason": "it is better", "champion": 0.6, "challenger": 0.7, "slices": slices}
+    metrics = {
+        "validation": {label: {"challenger": 0.7, "champion": 0.6} for label in LABELS},
+        "decision": "it is better",
+        "gate": decision,
+        "loss": [[step, 1 / step] for step in range(1, 101)],
+        "calibration": {label: {"ece": 0.05} for label in LABELS},
+        "dice": {"overall": figure, "labels": dict.fromkeys(LABELS, figure)},
+        "reliability": dict.fromkeys(LABELS, bins),
+    }
+    with pool.write() as session:
+        for n in range(1, MODELS):
+            count = max(1, labels * n // (MODELS - 1))
+            items = [
+                {"label_id": k, "task_id": k, "ls_task": k, "name": f"slice_{k}.png", "image": f"{k:064x}",
+                 "masks": {"Tumor": f"{k:064x}"}, "split": "validation" if k % 5 == 0 else "train"}
+                for k in range(count)
+            ]  # fmt: skip
+            manifest = {"project": 7, "labels": LABELS, "prompts": {}, "validation": [], "items": items}
+            digest = pool.store.put("manifests", json.dumps(manifest).encode())
+            snapshot = Snapshot(project_id=project, digest=digest, label_ids=list(range(count)))
+            session.add(snapshot)
+            session.flush()
+            model = Model(project_id=project, weights_digest=f"{n:064x}", backbone="nano", labels=list(LABELS))
+            model.snapshot_id, model.parent_id, model.metrics = snapshot.id, n, metrics
+            session.add(model)
+            session.flush()
+            ended = {"state": "promoted", "reason": "it is better", "decision": decision}
+            session.add(Round(project_id=project, snapshot_id=snapshot.id, cause="labels", model_id=model.id, **ended))
+            data = {"model": model.id, "previous": n, "fence": n, "by": f"round {n}", "pinned": False}
+            session.add(Event(project_id=project, kind="champion.changed", subject=VERSION, data=data))
+        others = [{"project_id": project, "kind": "prompt.typed", "data": {}} for _ in range(EVENTS)]
+        session.execute(insert(Event), others)
 
 
 @contextmanager

@@ -56,10 +56,10 @@ class Desk:
     entries: tuple[Entry, ...]
     threads: Threads
     pictures: Threads
-    choosing: Threads = field(default_factory=lambda: Threads(1, "choosing"))
-    """For choosing batches, one at a time: it takes seconds, and hundreds of megabytes, of a large pool."""
     connection: redis.Redis
     """To the queue; Redis may be down."""
+    choosing: Threads = field(default_factory=lambda: Threads(1, "choosing"))
+    """For choosing batches, one at a time: it takes seconds, and hundreds of megabytes, of a large pool."""
     boards: Boards = field(default_factory=Boards)
     stopping: threading.Event = field(default_factory=threading.Event)
 

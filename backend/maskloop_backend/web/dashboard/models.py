@@ -151,10 +151,8 @@ def need(project: Project | None) -> Project:
 def look(pool: Pool, project: Project) -> State:
     """How it stands now."""
     with pool.read() as session:
-        models, learning = (
-            read_models(session, session.get_one(Project, project.id)),
-            read_learning(session, project.id),
-        )
+        models = read_models(session, session.get_one(Project, project.id))
+        learning = read_learning(session, project.id)
     outlook = Outlook.of(pool, project.id, models.version) if models.version is not None else None
     return State(models=models, learning=learning, outlook=outlook)
 
