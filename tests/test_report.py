@@ -17,6 +17,7 @@ from maskloop_backend.report.coming import find_coming
 from maskloop_backend.report.page import make_report
 from maskloop_backend.report.progress import Progress, find_progress
 from maskloop_backend.report.telling import figure, tell_progress
+from maskloop_backend.web.dashboard.boards import Boards
 from maskloop_backend.web.dashboard.shell import RELEASE
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import ranking
@@ -114,7 +115,7 @@ def test_what_comes_next_is_the_order_of_label_studio(pool: Pool, settings: Sett
     site = make_history(pool)
     with pool.read() as session:
         project = session.get_one(Project, site.project)
-        found = find_coming(session, project)
+        found = find_coming(session, project, Boards())
         order = [row.task_id for row in ranking(session, site.project, site.version)]
     batch = list(reversed(site.tasks[-5:]))
     assert [each.card.id for each in found[:5]] == batch

@@ -51,7 +51,7 @@ def test_a_report_needs_nothing_but_itself(
         assert said == []
         assert page.evaluate("() => [...document.images].every(i => i.naturalWidth > 0)")
         for name in ("progress", "model", "coming"):
-            page.click(f".contents a[href='#{name}']")
+            page.click(f".report-contents a[href='#{name}']")
             page.wait_for_function(f"() => document.querySelector('#{name}').getBoundingClientRect().top < innerHeight")
         page.context.close()
     page, _, _ = open_file(browser, file, size=WIDE, scheme="dark")
@@ -60,5 +60,5 @@ def test_a_report_needs_nothing_but_itself(
     # What is printed is dark on white, whatever the screen is.
     ink = page.evaluate("() => getComputedStyle(document.body).color")
     assert sum(int(part) for part in ink.removeprefix("rgb(").removesuffix(")").split(",")) < 250
-    assert page.locator(".contents").is_hidden()
+    assert page.locator(".report-contents").is_hidden()
     page.context.close()

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from maskloop_backend.overview.models import Figure, Models, Version
-from maskloop_learner.pool.batches import list_batches
-from maskloop_learner.pool.schema import BatchItem, Label, Model, Snapshot, Task
+from maskloop_backend.overview.batches import Summary, list_summaries
+from maskloop_backend.overview.models import Models, Version
+from maskloop_learner.pool.schema import Batch, Label, Model, Snapshot, Task
 
+SHOWN = 15
+"""Batches that are told, the newest."""
 RECENT = 40
 """Models whose snapshots are read, the newest: each is a list of all labels until then."""
 
@@ -18,14 +20,10 @@ RECENT = 40
 class Bought:
     """One batch, or all labels that were made outside of any."""
 
-    number: int | None
-    """None: outside of any batch."""
-    strategy: str
-    state: str
-    """open, closed or undone; "" outside of any."""
-    size: int | None
+    batch: Summary | None
+    """None: outside of any."""
     labels: int
-    """Tasks of it that are labelled."""
+    """Tasks that are labelled."""
     before: Version | None = None
     """The last model that has learnt from none of its labels."""
     after: Version | None = None
@@ -38,68 +36,46 @@ class Bought:
             return None
         return self.after.dice.mean - self.before.dice.mean
 
-    @property
-    def figures(self) -> tuple[Figure | None, Figure | None]:
-        """Before and after."""
-        return (self.before.dice if self.before else None, self.after.dice if self.after else None)
-
 
 def find_bought(session: Session, project_id: int, models: Models) -> list[Bought]:
-    """The batches of a project, the oldest first; then what was labelled outside of them, if anything was."""
-    batches = list_batches(session, project_id)
-    sizes = _sizes(session, [batch.id for batch in batches])
-    labels, owners = _labels(session, project_id)
-    learnt = _learnt(session, models, owners)
+    """The last batches of a project, the oldest first; then what was labelled outside of any, if anything was."""
+    summaries, _ = list_summaries(session, project_id, limit=SHOWN)
+    numbers, outside = _owners(session, project_id)
+    learnt = _learnt(session, models, numbers)
     found = [
-        Bought(
-            number=batch.number,
-            strategy=batch.strategy,
-            state=batch.state,
-            size=sizes.get(batch.id, 0),
-            labels=labels.get(batch.id, 0),
-            **_models(batch.id, {each.id for each in batches if each.number > batch.number}, learnt),
-        )
-        for batch in batches
+        Bought(batch=each, labels=each.counts["labelled"], **_models(each.number, learnt))
+        for each in reversed(summaries)
     ]
-    if labels.get(None):
-        found.append(Bought(number=None, strategy="", state="", size=None, labels=labels[None]))
-    return found
+    return [*found, Bought(batch=None, labels=outside)] if outside else found
 
 
-def _models(
-    batch: int, later: set[int], learnt: Sequence[tuple[Version, set[int | None]]]
-) -> dict[str, Version | None]:
-    """`before` and `after` of a batch. `learnt`: each model with the batches that it knows labels of, by age."""
+def _models(batch: int, learnt: Sequence[tuple[Version, set[int]]]) -> dict[str, Version | None]:
+    """`before` and `after` of a batch. learnt: each model, by age, with the numbers of the batches that it knows."""
     before = after = None
     for version, batches in learnt:
         if batch not in batches:
             before = version if after is None else before
-        elif not later & batches:
+        elif max(batches) == batch:
             after = version
     return {"before": before if after is not None else None, "after": after}
 
 
-def _sizes(session: Session, batch_ids: Sequence[int]) -> dict[int, int]:
-    statement = select(BatchItem.batch_id, func.count()).where(BatchItem.batch_id.in_(batch_ids))
-    return {batch: number for batch, number in session.execute(statement.group_by(BatchItem.batch_id))}  # noqa: C416
+def _owners(session: Session, project_id: int) -> tuple[dict[int, int], int]:
+    """Label of any version -> its batch's number, and how many tasks are labelled outside of any."""
+    in_batches = (
+        select(Label.id, Batch.number).join(Batch, Batch.id == Label.batch_id).where(Batch.project_id == project_id)
+    )
+    outside = (
+        select(func.count(func.distinct(Task.ls_id)))
+        .join(Label, Label.task_id == Task.id)
+        .where(Task.project_id == project_id, Task.deleted_at.is_(None))
+        .where(Label.current, ~Label.cancelled, Label.batch_id.is_(None))
+    )
+    numbers = {label: number for label, number in session.execute(in_batches)}  # noqa: C416 - typed rows
+    return numbers, session.scalar(outside) or 0
 
 
-def _labels(session: Session, project_id: int) -> tuple[Mapping[int | None, int], Mapping[int, int | None]]:
-    """Batch -> labelled tasks; label -> batch, of every version of every label."""
-    mine = select(Label.id, Label.batch_id, Task.ls_id, Label.current & ~Label.cancelled)
-    statement = mine.join(Task, Task.id == Label.task_id).where(Task.project_id == project_id, ~Label.deleted)
-    owners: dict[int, int | None] = {}
-    tasks: dict[int | None, set[int]] = {}
-    for number, batch, task, counts in session.execute(statement):
-        owners[number] = batch
-        if counts:
-            tasks.setdefault(batch, set()).add(task)
-    return {batch: len(found) for batch, found in tasks.items()}, owners
-
-
-def _learnt(
-    session: Session, models: Models, owners: Mapping[int, int | None]
-) -> list[tuple[Version, set[int | None]]]:
+def _learnt(session: Session, models: Models, numbers: Mapping[int, int]) -> list[tuple[Version, set[int]]]:
     """The newest models, the oldest of these first, with the batches whose labels are in their snapshots."""
     recent = models.versions[:RECENT]
     statement = (
@@ -109,5 +85,6 @@ def _learnt(
     )
     snapshots = {model: ids for model, ids in session.execute(statement)}  # noqa: C416 - typed rows
     return [
-        (version, {owners.get(number) for number in snapshots.get(version.model, ())}) for version in reversed(recent)
+        (version, {numbers[label] for label in snapshots.get(version.model, ()) if label in numbers})
+        for version in reversed(recent)
     ]

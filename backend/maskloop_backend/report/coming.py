@@ -1,17 +1,14 @@
 """The images that Label Studio serves next: the open batch in its order, then the others by their uncertainty."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from maskloop_backend.web.dashboard.boards import Board
+from maskloop_backend.web.dashboard.boards import Boards
 from maskloop_backend.web.dashboard.cards import Card, make_cards
-from maskloop_backend.web.dashboard.listing import Found, Listing
+from maskloop_backend.web.dashboard.listing import Listing
 from maskloop_backend.web.dashboard.wishes import Wish
-from maskloop_learner.pool.batches import find_open
-from maskloop_learner.pool.members import members
 from maskloop_learner.pool.queries import answers, current_version, scores_of
 from maskloop_learner.pool.schema import Prediction, Project, Task
 
@@ -35,27 +32,14 @@ class Coming:
     """Digests of its maps of uncertainty, one a label."""
 
 
-def find_coming(session: Session, project: Project, *, limit: int = SHOWN) -> list[Coming]:
+def find_coming(session: Session, project: Project, boards: Boards, *, limit: int = SHOWN) -> list[Coming]:
     """At most `limit` images, the next one first. Without a model only an open batch has an order."""
     version = current_version(session, project.id)
-    batch = find_open(session, project.id)
-    waiting = [row for row in members(session, batch) if row.state == "waiting"] if batch is not None else []
-    first = [Found(row.task_id, row.ls_id, 0) for row in waiting[:limit]]
-    taken = {row.ls_id for row in waiting}
-    rows = [*first, *_by_uncertainty(session, project, version, taken, limit)][:limit]
-    cards = make_cards(session, project, version, rows, Wish())
+    wish = Wish(limit=limit)
+    listing = Listing(session, project, version, boards.of(version) if version is not None else None)
+    rows, _ = listing.page(wish)
+    cards = make_cards(session, project, version, rows, wish)
     return [_describe(session, version, place, card) for place, card in enumerate(cards, 1)]
-
-
-def _by_uncertainty(
-    session: Session, project: Project, version: str | None, taken: set[int], limit: int
-) -> Sequence[Found]:
-    if version is None:
-        return []
-    listing = Listing(session, project, version, Board(version))
-    # Members of the batch are in this list too: as many more are read, and these left out.
-    rows, _ = listing.page(Wish(limit=limit + len(taken)))
-    return [row for row in rows if row.ls_id not in taken]
 
 
 def _describe(session: Session, version: str | None, place: int, card: Card) -> Coming:

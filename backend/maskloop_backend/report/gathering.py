@@ -26,6 +26,7 @@ from maskloop_backend.report.pictures import Shot, draw_shot
 from maskloop_backend.report.progress import Progress, find_progress
 from maskloop_backend.report.telling import tell_state, tell_steps
 from maskloop_backend.report.weakness import Part, read_weakness
+from maskloop_backend.web.dashboard.boards import Boards
 from maskloop_backend.web.dashboard.colours import label_colours
 from maskloop_backend.web.dashboard.thumbs import Thumbs
 from maskloop_learner.pool.pool import Pool
@@ -88,8 +89,16 @@ class Report:
         return tell_alarms(self.people, self.names)
 
 
-def gather(pool: Pool, settings: Settings, project_id: int, *, now: datetime | None, anonymous: bool) -> Report:
-    """Read and draw. Blocks. A picture that cannot be had is told of."""
+def gather(
+    pool: Pool,
+    settings: Settings,
+    project_id: int,
+    *,
+    now: datetime | None = None,
+    anonymous: bool = False,
+    boards: Boards | None = None,
+) -> Report:
+    """Read and draw. Blocks. A picture that cannot be had is told of. `boards`: orders that are in memory already."""
     now = now or utcnow()
     with pool.read() as session:
         project = session.get_one(Project, project_id)
@@ -98,7 +107,7 @@ def gather(pool: Pool, settings: Settings, project_id: int, *, now: datetime | N
         progress = find_progress(session, project_id)
         models = read_models(session, project)
         weak = read_weakness(session, models)
-        coming = find_coming(session, project)
+        coming = find_coming(session, project, boards or Boards())
         bought = find_bought(session, project_id, models)
         people = look_at_people(session, project_id, days=DAYS, now=now)
         if not people.persons:  # it has been quiet for long: then all that there ever was

@@ -10,6 +10,7 @@ from maskloop_backend.report.gathering import Report, gather
 from maskloop_backend.report.pictures import as_address
 from maskloop_backend.report.telling import seconds
 from maskloop_backend.report.writing import GENERATOR
+from maskloop_backend.web.dashboard.boards import Boards
 from maskloop_backend.web.dashboard.shell import RELEASE, STATIC
 from maskloop_backend.web.dashboard.words import FILTERS
 from maskloop_learner.pool.pool import Pool
@@ -29,13 +30,20 @@ ICON = STATIC["icon.svg"]
 
 
 def make_report(
-    pool: Pool, settings: Settings, project_id: int, *, now: datetime | None = None, anonymous: bool = False
+    pool: Pool,
+    settings: Settings,
+    project_id: int,
+    *,
+    now: datetime | None = None,
+    anonymous: bool = False,
+    boards: Boards | None = None,
 ) -> str:
     """The report of a project (its id in the pool) as the text of an HTML file. Blocks on the pool and draws.
 
-    now: the moment that it speaks of. anonymous: annotators are numbered, not named.
+    now: the moment that it speaks of. anonymous: annotators are numbered, not named. boards: orders of images that are
+    in memory already.
     """
-    return draw_page(gather(pool, settings, project_id, now=now, anonymous=anonymous))
+    return draw_page(gather(pool, settings, project_id, now=now, anonymous=anonymous, boards=boards))
 
 
 def draw_page(report: Report) -> str:

@@ -23,7 +23,7 @@ def make_router(desk: Desk) -> APIRouter:
             if project is None:
                 raise WebError(404, "no project is connected yet", fix=NO_PROJECT)
             now, anonymous = utcnow(), read_flag("anonymous", request.query_params.get("anonymous"))
-            text = make_report(desk.pool, desk.settings, project.id, now=now, anonymous=anonymous)
+            text = make_report(desk.pool, desk.settings, project.id, now=now, anonymous=anonymous, boards=desk.boards)
             return Response(
                 text,
                 media_type="text/html",
