@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from markupsafe import Markup
 
@@ -71,7 +72,7 @@ class Report:
         """What to do next, the most pressing first."""
         return tell_steps(self.ready)
 
-    @property
+    @cached_property
     def charts(self) -> dict[str, Markup | None]:
         """By name; None where there is too little to draw."""
         champion = self.models.champion
@@ -83,7 +84,7 @@ class Report:
             "agreement": draw_agreement(self.people),
         }
 
-    @property
+    @cached_property
     def alarms(self) -> list[str]:
         """For automation bias, in sentences."""
         return tell_alarms(self.people, self.names)

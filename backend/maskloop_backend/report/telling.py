@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from maskloop_backend.overview.models import Figure, Models, Version
-from maskloop_backend.readiness import Readiness, count
+from maskloop_backend.readiness import Readiness
 from maskloop_backend.report.progress import Progress
 
 
@@ -18,8 +18,8 @@ def tell_progress(progress: Progress) -> str:
     if not progress.images:
         return "The project has no images yet."
     if not progress.labelled:
-        return f"Of {count(progress.images, 'image')} none is labelled yet."
-    parts = [f"{progress.labelled:,} of {count(progress.images, 'image')} {_are(progress.labelled)} labelled"]
+        return f"Of {_many(progress.images, 'image')} none is labelled yet."
+    parts = [f"{progress.labelled:,} of {_many(progress.images, 'image')} {_are(progress.labelled)} labelled"]
     parts += [f"{progress.skipped:,} skipped"] if progress.skipped else []
     parts += [f"{progress.failed:,} cannot be used"] if progress.failed else []
     parts.append(f"{progress.left:,} {_are(progress.left)} left" if progress.left else "none is left")
@@ -31,11 +31,11 @@ def tell_model(models: Models, ready: Readiness) -> Iterator[str]:
     champion = models.champion
     if champion is None:
         if models.version is None:
-            yield "No model serves yet: annotators draw every mask themselves, and images come in no particular order."
+            yield "No model serves yet: until one does, annotators draw every mask themselves."
         else:
             yield f"Model {ready.model} serves."
         return
-    learnt = f", learnt from {count(champion.labels, 'label')}," if champion.labels is not None else ""
+    learnt = f", learnt from {_many(champion.labels, 'label')}," if champion.labels is not None else ""
     if champion.dice is None:
         yield f"Model {champion.model}{learnt} draws the masks; how good it is was not measured."
         return
@@ -71,13 +71,17 @@ def figure(dice: Figure) -> str:
     if dice.low is not None and dice.high is not None:
         about.append(f"{dice.low:.3f} to {dice.high:.3f}")
     if dice.images is not None:
-        about.append(count(dice.images, "image"))
+        about.append(_many(dice.images, "image"))
     return f"{dice.mean:.3f}" + (f" ({', '.join(about)})" if about else "")
 
 
 def seconds(value: float) -> str:
     """`41 s`, `2.5 min`."""
     return f"{value:.0f} s" if value < 90 else f"{value / 60:.1f} min"
+
+
+def _many(number: int, noun: str) -> str:
+    return f"1 {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _are(number: int) -> str:
