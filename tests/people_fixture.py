@@ -52,7 +52,7 @@ def add_work(
 
 
 def add_team(pool: Pool, project: int, *, now: datetime, label: str = "Tumor", other: str = "Cyst") -> None:
-    """Three annotators over forty days: two who look, one who leaves nearly everything in no time; some blind images."""
+    """Three annotators over forty days, two who look and one who leaves nearly everything at once; blind images."""
     dice = np.random.default_rng(3)
     for author, rate, pace, most in (
         ("ana@clinic.example", 0.3, 12.0, 90),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -15,6 +15,7 @@ def habit(name: str, shown: int, unedited: int, seconds: float | None = 10.0) ->
     return Habit(name=name, shown=shown, unedited=unedited, seconds=times, all_seconds=times)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(1, 60), st.integers(0, 60), st.integers(1, 60))
 def test_the_exact_test_is_fishers(hits: int, count: int, other: int, others: int) -> None:
     """As scipy.stats computes it."""

@@ -142,7 +142,7 @@ def test_what_was_asked_later_was_not_shown(site: Site) -> None:
 
 
 def test_a_blind_label_is_compared_with_what_would_have_been_shown(site: Site) -> None:
-    """With Label Studio's word of its empty prediction, or by what was served; it is never called unedited by chance."""
+    """By what was served then, where Label Studio names no parent."""
     site.predict(V1, {"Tumor": box(4)})
     site.serve(V1)
     with site.pool.write() as session:

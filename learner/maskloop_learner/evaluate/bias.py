@@ -16,7 +16,7 @@ more than is good enough leaves what is wrong, however long they look at it.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -107,7 +107,7 @@ def find_alarms(habits: Sequence[Habit], *, blind: int, good: int, rules: Rules 
     found = []
     for (alarm, matters), p in zip(tests, corrected, strict=True):
         if matters and p <= rules.level and alarm.share - alarm.expected >= rules.margin:
-            found.append(Alarm(**{**vars(alarm), "p": p}))
+            found.append(replace(alarm, p=p))
     return sorted(found, key=lambda alarm: (alarm.name, alarm.against))
 
 
@@ -119,7 +119,11 @@ def exceeds(hits: int, count: int, other_hits: int, other_count: int) -> float:
     k = np.arange(hits, min(count, all_hits) + 1, dtype=np.float64)
     if hits <= max(0, all_hits - other_count):
         return 1.0
-    logs = _log_choose(all_hits, k) + _log_choose(total - all_hits, count - k) - _log_choose(total, np.float64(count) + 0 * k)
+    logs = (
+        _log_choose(all_hits, k)
+        + _log_choose(total - all_hits, count - k)
+        - _log_choose(total, np.float64(count) + 0 * k)
+    )
     return min(1.0, math.fsum(np.exp(logs)))
 
 

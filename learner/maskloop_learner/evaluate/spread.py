@@ -1,4 +1,4 @@
-"""How values spread: median, quartiles, and how sure the median is. For values that no bell curve fits, like seconds."""
+"""How values spread that no bell curve fits, like seconds: median, quartiles, and how sure the median is."""
 
 import math
 from collections.abc import Sequence
@@ -57,9 +57,8 @@ def _place(count: int, *, level: float = 0.95) -> int | None:
     Practical Nonparametric Statistics, 3.2). With five values or fewer no interval holds it with 95 %.
     """
     outside = (1 - level) / 2
-    # The largest k with P(fewer than k+1 below the median) <= outside.
-    place = math.floor(count / 2 - math.sqrt(count)) - 2
-    place = max(place, -1)
+    # Near below what the normal distribution says, then step by step.
+    place = max(math.floor(count / 2 - math.sqrt(count)) - 2, -1)
     while bdtr(place + 1, count, 0.5) <= outside:
         place += 1
     return place if place >= 0 else None

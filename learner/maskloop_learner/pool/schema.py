@@ -177,7 +177,7 @@ class Task(Base):
 
 
 class Label(Base):
-    """One version of one annotation. Rows are never changed but for `current`, and for what was shown: looked up once."""
+    """One version of one annotation. Rows are never changed but for `current`, and once for what was shown."""
 
     __tablename__ = "labels"
     __table_args__ = (
