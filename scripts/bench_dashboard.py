@@ -64,6 +64,8 @@ WARM_UP = 15.0
 """Seconds for 100,000 images in which the scores are read beside the requests, as after a start."""
 PAGES = (
     "/",
+    "/work",
+    "/work/live",
     "/images",
     "/images?by=mutual_information/patch_max",
     "/images?state=labelled",

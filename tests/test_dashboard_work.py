@@ -14,7 +14,7 @@ from sqlalchemy import select
 from valkey_fixture import Valkey
 from web_fixture import add_version, serving
 
-from maskloop_backend.credentials import add_reader
+from maskloop_backend.credentials import add_reader, load_credentials
 from maskloop_backend.overview.happenings import read_happenings, tell
 from maskloop_backend.overview.queues import JobKind, Queues, read_queues
 from maskloop_backend.overview.work import Work, read_work
@@ -25,6 +25,7 @@ from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Event, Project, Round, Task, TrainRequest, utcnow
 from maskloop_learner.settings import Settings
 from maskloop_queue.gpu import GpuWorker
+from maskloop_queue.jobs import fetch
 from maskloop_queue.processes import Beat
 from maskloop_queue.queues import (
     enqueue_embedding,
@@ -101,19 +102,27 @@ def test_jobs_and_workers_are_seen_as_redis_has_them(pool: Pool, settings: Setti
     gpu_queue(conn).push_job_id("strange")
     worker = worker_of(conn, settings, "gpu-here-1-x")
     worker.heartbeat()
-    job_id = score_job_id(VERSION, "ab" * 32)
-    worker.set_current_job_id(job_id)
+    conn.lrem(gpu_queue(conn).key, 1, score_job_id(VERSION, "ab" * 32))
+    job = fetch(conn, score_job_id(VERSION, "ab" * 32))
+    assert job is not None
+    worker.prepare_execution(job)
     conn.sadd("maskloop:workers:gpu", "maskloop:worker:gone")
     found = read_queues(conn)
     gpu, training = found.lines
-    assert (gpu.queued, gpu.started, gpu.workers, training.queued) == (5, 0, 1, 1)
+    assert (gpu.queued, gpu.started, gpu.workers, training.queued) == (4, 1, 1, 1)
     assert gpu.waiting == {
         JobKind("rank", VERSION): 1,
-        JobKind("score", VERSION): 2,
+        JobKind("score", VERSION): 1,
         JobKind("embed", "project3"): 1,
         JobKind("other", ""): 1,
     }
-    assert gpu.kinds[0] == ("drawing masks", 2)
+    assert gpu.working == (JobKind("score", VERSION),)
+    assert sorted(gpu.kinds) == [
+        ("comparing images", 1),
+        ("drawing masks", 1),
+        ("other work", 1),
+        ("ranking", 1),
+    ]
     assert training.waiting == {JobKind("round", "12"): 1}
     (seen,) = found.workers
     assert (seen.name, seen.job) == ("gpu-here-1-x", JobKind("score", VERSION))
@@ -236,9 +245,10 @@ def test_nobody_else_presses(web: httpx.Client, pool: Pool, settings: Settings, 
         assert "<button" not in page.text.split("<main")[1]
         for name in ("train", "pause", "resume", "cancel"):
             assert reader.post(f"/work/{name}", data={"project": "7"}).status_code == 403
-    assert web.post("/work/train").status_code == 400
-    assert web.post("/work/train", data={"project": "99"}).status_code == 404
-    assert web.get("/work/train").status_code == 405
+    lead = httpx.BasicAuth("maskloop", load_credentials(settings.home).password)
+    assert web.post("/work/train", auth=lead).status_code == 400
+    assert web.post("/work/train", auth=lead, data={"project": "99"}).status_code == 404
+    assert web.get("/work/train", auth=lead).status_code == 405
     with pool.read() as session:
         assert session.scalars(select(TrainRequest.id)).all() == []
 

@@ -177,14 +177,16 @@ def _read_workers(queue: Queue) -> list[Worker]:
     with queue.connection.pipeline() as pipeline:
         for key in keys:
             pipeline.hgetall(key)
-        rows = pipeline.execute()
+            pipeline.smembers(f"{key}:executions")
+        found = pipeline.execute()
+    rows = zip(keys, found[::2], found[1::2], strict=True)
     # One whose record has expired is dead; the janitor strikes it off the list.
-    return [_read_worker(key.rpartition(":")[2], queue.name, row) for key, row in zip(keys, rows, strict=True) if row]
+    return [_read_worker(key.rpartition(":")[2], queue.name, row, jobs) for key, row, jobs in rows if row]
 
 
-def _read_worker(name: str, queue: str, row: dict[bytes, bytes]) -> Worker:
+def _read_worker(name: str, queue: str, row: dict[bytes, bytes], jobs: set[bytes]) -> Worker:
     fields = {as_text(key): value.decode(errors="replace") for key, value in row.items()}
-    job = fields.get("current_job")
+    job = min((as_text(each).split(":")[0] for each in jobs), default=None)
     pid = fields.get("pid", "")
     return Worker(
         name=name,
@@ -192,7 +194,7 @@ def _read_worker(name: str, queue: str, row: dict[bytes, bytes]) -> Worker:
         host=fields.get("hostname", ""),
         pid=int(pid) if pid.isdigit() else None,
         state=fields.get("state", "unknown"),
-        job=JobKind.of(job) if job else None,
+        job=JobKind.of(job) if job is not None else None,
         heartbeat=_moment(fields.get("last_heartbeat")),
         born=_moment(fields.get("birth")),
         done=_count(fields.get("successful_job_count")),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, and_, case, exists, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session, aliased, defer
 
 from maskloop_learner.pool.schema import (
     Batch,
@@ -105,11 +105,11 @@ def predictions_for(session: Session, version_id: str, questions: Iterable[Quest
     return {question: row for question, row in found.items() if question in wanted}
 
 
-def scores_of(session: Session, prediction_ids: Iterable[int]) -> dict[int, list[Score]]:
-    """Prediction id -> its scores, by label."""
+def scores_of(session: Session, prediction_ids: Iterable[int], *, figures: bool = True) -> dict[int, list[Score]]:
+    """Prediction id -> its scores, by label. Without `figures` their aggregates, most of their bytes, are not read."""
     found: dict[int, list[Score]] = {}
     statement = select(Score).where(Score.prediction_id.in_(list(prediction_ids))).order_by(Score.label)
-    for score in session.scalars(statement):
+    for score in session.scalars(statement if figures else statement.options(defer(Score.aggregates, raiseload=True))):
         found.setdefault(score.prediction_id, []).append(score)
     return found
 
