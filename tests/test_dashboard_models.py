@@ -197,7 +197,6 @@ def test_a_models_own_page_tells_everything(client: httpx.Client, pool: Pool, pr
     for expected in (
         model.metrics["decision"],
         model.weights_digest,
-        "snapshot 4: 28 images, 12 kept for validation",
         "Against model 2 , the champion when it was made",
         "calibration error Tumor 0.060 0.050 -0.010",
         "made champion by round 1",
@@ -205,6 +204,9 @@ def test_a_models_own_page_tells_everything(client: httpx.Client, pool: Pool, pr
         "config seed 1 3 +2",
     ):
         assert expected in told, expected
+    learnt = re.search(r"snapshot 4: (\d+) images, (\d+) kept for validation", told)
+    assert learnt is not None
+    assert int(learnt[1]) + int(learnt[2]) == 40
     assert client.get("/models/4").text.count("<svg viewBox") == 2
     version = champion_of(pool, project).version_id
     sent = client.get(f"/models/{version}")
