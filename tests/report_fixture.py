@@ -18,7 +18,7 @@ LEAD = "lead@clinic.test"
 START = datetime(2026, 1, 6, 9, 0, tzinfo=UTC)
 
 
-def make_history(pool: Pool, count: int = 40) -> Site:
+def make_history(pool: Pool, count: int = 30) -> Site:
     """`make_site` with more that has happened: the 3rd model was rejected, one training failed, one batch is done."""
     site = make_site(pool, count)
     draw_labels(pool, site)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
-from dashboard_fixture import make_site
+from dashboard_fixture import Site, make_site
 from PIL import Image as Pillow
 from pool_fixture import add_label, add_project, add_task
 from report_fixture import ANNOTATORS, LEAD, make_history
@@ -26,6 +26,14 @@ from maskloop_learner.settings import Settings
 
 NOW = datetime(2026, 1, 31, 14, 5, tzinfo=UTC)
 SECTIONS = ("state", "progress", "model", "weak", "batches", "people", "coming", "events")
+
+
+@pytest.fixture(scope="module")
+def history(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pool, Settings, Site]:
+    """A pool in which much has happened, for tests that only read it."""
+    settings = Settings(home=tmp_path_factory.mktemp("history"))
+    pool = Pool.open(settings)
+    return pool, settings, make_history(pool)
 
 
 def words(page: str) -> str:
@@ -86,9 +94,9 @@ def test_a_project_without_a_model_counts_its_labels(pool: Pool, settings: Setti
     assert "days since 2026-01-01" in said
 
 
-def test_a_project_with_a_history_tells_it(pool: Pool, settings: Settings) -> None:
+def test_a_project_with_a_history_tells_it(history: tuple[Pool, Settings, Site]) -> None:
     """State, models with the gate's words, weak parts, and twelve images with two pictures each."""
-    site = make_history(pool)
+    pool, settings, site = history
     page = make_report(pool, settings, site.project, now=NOW)
     check_alone(page)
     said = words(page)
@@ -110,9 +118,9 @@ def test_a_project_with_a_history_tells_it(pool: Pool, settings: Settings) -> No
     assert len(page) < 1_500_000
 
 
-def test_what_comes_next_is_the_order_of_label_studio(pool: Pool, settings: Settings) -> None:
+def test_what_comes_next_is_the_order_of_label_studio(history: tuple[Pool, Settings, Site]) -> None:
     """The open batch in its order, then the others by uncertainty; blind images without what the model says."""
-    site = make_history(pool)
+    pool, _, site = history
     with pool.read() as session:
         project = session.get_one(Project, site.project)
         found = find_coming(session, project, Boards())
@@ -149,20 +157,20 @@ def test_a_lost_picture_costs_no_report(pool: Pool, settings: Settings) -> None:
 
 
 def test_names_are_shown_and_never_run(pool: Pool, settings: Settings) -> None:
-    site = make_history(pool)
+    site = make_site(pool, 8)
     nasty = "</style><script>alert(1)</script>\"'"
     with pool.write() as session:
         session.get_one(Project, site.project).title = nasty
-        task = session.get_one(Task, site.tasks[-2])
+        task = session.get_one(Task, site.tasks[7])
         task.data, task.group_key = {"name": nasty}, nasty
     page = make_report(pool, settings, site.project, now=NOW)
     check_alone(page)
     assert "&lt;/style&gt;&lt;script&gt;" in page
 
 
-def test_anonymous_reports_name_nobody(pool: Pool, settings: Settings) -> None:
+def test_anonymous_reports_name_nobody(history: tuple[Pool, Settings, Site]) -> None:
     """Annotators are numbered, and no other name of a person is left either."""
-    site = make_history(pool)
+    pool, settings, site = history
     named, anonymous = (make_report(pool, settings, site.project, now=NOW, anonymous=each) for each in (False, True))
     assert all(name in named for name in ANNOTATORS)
     assert not any(name in anonymous for name in (*ANNOTATORS, LEAD))

@@ -5,18 +5,21 @@ import re
 import httpx
 import pytest
 from dashboard_fixture import make_site
-from report_fixture import ANNOTATORS, make_history
+from sqlalchemy import update
 from web_fixture import serving
 
 from maskloop_backend.credentials import add_reader
 from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.schema import Label
 from maskloop_learner.settings import Settings
 
 
 def test_the_dashboard_gives_the_report(pool: Pool, settings: Settings) -> None:
     """As a file to keep; to a reader too, and to nobody else."""
     settings.redis_url = "redis://127.0.0.1:1/0"
-    make_history(pool)
+    make_site(pool, 6)
+    with pool.write() as session:
+        session.execute(update(Label).values(author="ada@clinic.test"))
     with serving(pool, settings) as client:
         answer = client.get("/report?project=7")
         assert answer.status_code == 200
@@ -26,8 +29,8 @@ def test_the_dashboard_gives_the_report(pool: Pool, settings: Settings) -> None:
         assert answer.headers["cache-control"] == "no-store"
         assert "sandbox" in answer.headers["content-security-policy"]
         assert "<h1>Breast ultrasound</h1>" in answer.text
-        assert ANNOTATORS[0] in answer.text
-        assert ANNOTATORS[0] not in client.get("/report?project=7&anonymous=1").text
+        assert "ada@clinic.test" in answer.text
+        assert "ada@clinic.test" not in client.get("/report?project=7&anonymous=1").text
         site = str(client.base_url).rstrip("/")
         assert httpx.get(f"{site}/report").status_code == 401
         assert httpx.get(f"{site}/report", auth=("reader", add_reader(settings.home))).status_code == 200
