@@ -82,6 +82,7 @@ PAGES = (
     "/models",
     "/models/live",
     f"/models/{MODELS}",
+    "/report",
     "/annotators",
     "/annotators?period=all",
     "/annotators.csv?period=all",
