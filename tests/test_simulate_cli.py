@@ -195,7 +195,7 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
     with begin(home, *words) as on:
         said, notes = on.communicate(timeout=500)
         assert on.returncode == 0, notes
-    return Interrupted(home=home, options=options, out=out, orphans=alive(children), kept=kept, said=said, notes=notes)
+    return Interrupted(home=home, options=options, out=out, orphans=orphans, kept=kept, said=said, notes=notes)
 
 
 @pytest.mark.slow
