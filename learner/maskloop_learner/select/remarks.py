@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskloop_learner.select.admission import Admission
 from maskloop_learner.select.candidates import Candidates
@@ -42,7 +43,7 @@ def remarks(
     if strategy.name == "foreground_random" and (bare := (~_masked(candidates)[mine]).sum()):
         yield f"{_count(bare, 'image')} without a predicted mask, as no other was left"
     if strategy.name == "claspe":
-        seen = (candidates.shares > 0).any(0)
+        seen = np.any(candidates.shares > 0, axis=0).tolist()
         empty = [name for name, some in zip(candidates.labels, seen, strict=False) if not some]
         if empty:
             yield f"nothing of {', '.join(map(repr, empty))} is predicted, so its part went to the others"
@@ -52,7 +53,7 @@ def remarks(
         yield f"{_count(admission.capped, 'image')} passed over, as their group has as many as may be"
 
 
-def _masked(candidates: Candidates) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+def _masked(candidates: Candidates) -> NDArray[np.bool_]:
     return np.asarray((candidates.shares > 0).any(1), np.bool_)  # NaN is not
 
 
