@@ -191,11 +191,11 @@ def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
         children = psutil.Process(killed.pid).children(recursive=True)
         killed.kill()
         psutil.wait_procs(children, timeout=20)
-        kept = records(out)
+        orphans, kept = alive(children), records(out)
     with begin(home, *words) as on:
         said, notes = on.communicate(timeout=500)
         assert on.returncode == 0, notes
-    return Interrupted(home=home, options=options, out=out, orphans=alive(children), kept=kept, said=said, notes=notes)
+    return Interrupted(home=home, options=options, out=out, orphans=orphans, kept=kept, said=said, notes=notes)
 
 
 @pytest.mark.slow

@@ -47,7 +47,8 @@ def conclude(plan: Plan, *, targets: Sequence[float] = ()) -> Results:
     }
     pairs = list(_pairs(plan))
     for name, other in pairs:
-        told = compare(*(_areas(plan, records[each]) for each in (name, other)), groups_of_test(plan), count=len(pairs))
+        mine, theirs = (_areas(plan, records[each]) for each in (name, other))
+        told = compare(mine, theirs, groups_of_test(plan), count=len(pairs))
         found[name][PREFIX + other] = told.to_dict(name, other)
     return {
         "data": _data(plan),
