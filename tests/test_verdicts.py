@@ -1,5 +1,7 @@
 """Whether one strategy beats another: over seeds, over test images, and among several comparisons."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +14,7 @@ from maskloop_learner.select.verdicts import compare
 IMAGES = [f"image {number}" for number in range(30)]
 
 
-def areas(seeds: list[float], images: NDArray[np.float64]) -> NDArray[np.float64]:
+def areas(seeds: list[float], images: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """[S, I] of a lead that differs by seed and by image."""
     return 0.5 + np.array(seeds)[:, None] + images[None]
 
