@@ -72,10 +72,8 @@ def test_a_pause_is_of_one_project(pool: Pool, settings: Settings, project: int)
 def test_a_pause_that_comes_while_the_snapshot_is_frozen_counts(
     pool: Pool, settings: Settings, project: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = freeze_snapshot
-
     def freeze(pool: Pool, project_id: int, **how: Any) -> int:
-        frozen = real(pool, project_id, **how)
+        frozen = freeze_snapshot(pool, project_id, **how)
         pause_schedule(pool, project_id, by="a test")
         return frozen
 

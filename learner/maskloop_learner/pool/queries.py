@@ -185,7 +185,7 @@ def rank_for(session: Session, version_id: str, image_digest: str, prompts: str 
 
 def is_usable() -> tuple[ColumnElement[bool], ...]:
     """Conditions on a label: the newest version of its annotation, not skipped, deleted or broken."""
-    return Label.current.is_(True), ~Label.deleted, ~Label.cancelled, Label.error.is_(None)
+    return and_(Label.current), ~Label.deleted, ~Label.cancelled, Label.error.is_(None)
 
 
 def usable_labels(session: Session, project_id: int) -> Sequence[Label]:

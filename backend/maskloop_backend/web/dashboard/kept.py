@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 SHARE = 0.1
 """Of the time, at most, that finding out again may take."""
+LONGEST = 5.0
+"""Seconds for which a value is kept at most, whatever it cost: people watch."""
 
 
 @dataclass
@@ -43,7 +45,7 @@ class Kept(Generic[T]):
             value = make()
             now = time.monotonic()
             if turn == place.turn:  # not forgotten meanwhile
-                place.found, place.until = (value,), now + (now - started) / self._share
+                place.found, place.until = (value,), now + min(LONGEST, (now - started) / self._share)
             return value
         finally:
             place.lock.release()
