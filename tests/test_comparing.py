@@ -1,12 +1,12 @@
 """Labels are compared with what their annotators were shown: which prediction that was, and how far it was changed."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 import pytest
 from pool_fixture import add_model, add_project, add_task
-from sqlalchemy import update
+from sqlalchemy import select, update
 from web_fixture import add_version
 
 from maskloop_backend.labelstudio.controls import Control, Interface
@@ -62,12 +62,10 @@ class Site:
             key: dict[str, Any] = {"ls_prediction_id": number, "project_id": self.project, "version_id": version}
             session.add(Push(**key, task_id=task or self.task, created_at=self.at(minute)))
 
-    def serve(self, version: str, *, minute: int = 0) -> None:
-        """Label Studio was switched to a version."""
+    def serve(self, version: str) -> None:
+        """Label Studio is switched to a version, now."""
         with self.pool.write() as session:
             record(session, "version.served", project_id=self.project, subject=version)
-            session.flush()
-        # The log is append-only; what is tested is in the order of time anyway.
 
     def label(self, masks: dict[str, Mask], *, parent: int | None = None, minute: int = 30, **more: Any) -> int:
         """An annotation that was submitted so many minutes after noon."""
@@ -79,7 +77,7 @@ class Site:
             session.flush()
             return row.id
 
-    def at(self, minute: int) -> Any:
+    def at(self, minute: int) -> datetime:
         """A moment in the last hour."""
         return utcnow() - timedelta(minutes=60 - minute)
 
@@ -87,7 +85,7 @@ class Site:
         """The last label after it was compared."""
         assert not compare_labels(self.pool, self.project, beat=lambda: None)
         with self.pool.read() as session:
-            return session.query(Label).order_by(Label.id.desc()).first()  # type: ignore[return-value]
+            return session.scalars(select(Label).order_by(Label.id.desc()).limit(1)).one()
 
 
 @pytest.fixture
@@ -215,7 +213,7 @@ def test_only_labels_that_count_are_compared_and_each_once(site: Site, monkeypat
         site.label({}, parent=9, ls_annotation_id=500 + n, **more)
     site.compare()
     with site.pool.read() as session:
-        done = [row.id for row in session.query(Label).where(Label.shown.is_not(None))]
+        done = list(session.scalars(select(Label.id).where(Label.shown.is_not(None))))
     assert sorted(done) == wanted
     monkeypatch.setattr(comparing, "decode_mask", lambda *_: pytest.fail("it was compared again"))
     site.compare()

@@ -76,7 +76,11 @@ def test_a_period_is_one_of_the_list(shown: httpx.Client) -> None:
     assert seven != ever
     answer = shown.get("/annotators?project=7&period=8")
     assert answer.status_code == 400
-    assert "'8'" in answer.text
+    assert answer.json()["error"] == {
+        "what": "there is no such period",
+        "value": "8",
+        "fix": "It is one of 7, 30, 90, 365, all (days).",
+    }
     assert shown.get("/annotators?project=77").status_code == 404
 
 
