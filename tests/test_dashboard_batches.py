@@ -58,7 +58,7 @@ def test_a_batch_from_the_form_to_the_end(
     assert "Choose the next batch" in client.get("/batches").text
     preview = client.post("/batches/preview", data=FORM, headers=HTMX)
     assert preview.status_code == 200
-    assert "What would come: 4 of 10 images" in preview.text
+    assert "What would come: 4 of 11 images" in preview.text
     with pool.read() as session:
         assert session.scalar(select(func.count(Batch.id))) == 1, "nothing is locked yet"
     assert woken(settings) == set()
@@ -189,8 +189,8 @@ def test_what_cannot_be_chosen_is_said_with_the_way_out(shown: tuple[httpx.Clien
     client, _ = shown
     many = client.post("/batches/preview", data=FORM | {"size": "500"}, headers=HTMX)
     assert many.status_code == 409
-    assert "10 images chosen of 500 asked for" in many.text
-    assert "Ask for 10 at most" in many.text
+    assert "11 images chosen of 500 asked for" in many.text
+    assert "Ask for 11 at most" in many.text
     unkept = client.post("/batches", data=FORM | {"strategy": "diverse"}, headers={"Accept": "application/json"})
     error = unkept.json()["error"]
     assert (unkept.status_code, "needs embeddings" in error["what"]) == (409, True)
@@ -254,7 +254,7 @@ def test_how_far_a_batch_is_and_what_was_said_of_it(shown: tuple[httpx.Client, S
         assert ([row.number for row in rows], older) == ([2], 2)
         rows, older = list_summaries(session, site.project, before=older)
         assert ([row.number for row in rows], older) == ([1], None)
-    assert "1 labelled, 1 waiting" in " ".join(client.get("/batches").text.split())
+    assert "1 waiting, 1 labelled" in " ".join(client.get("/batches").text.split())
 
 
 def test_without_a_model_strategies_that_need_one_are_off(pool: Pool, settings: Settings) -> None:

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskloop_learner.select.order import LEAST, MOST_MEMBERS, batch_score, plain_score
@@ -28,6 +28,7 @@ def test_a_batch_of_100000_is_strictly_ordered_after_json_and_a_database() -> No
     assert 0 < scores[0] < scores[-1] < plain_score(1.0) == LEAST
 
 
+@settings(deadline=None)
 @given(st.integers(1, MOST_MEMBERS), st.integers(1, MOST_MEMBERS), st.floats(0, 1))
 def test_members_come_in_order_and_before_all_others(one: int, other: int, uncertainty: float) -> None:
     """Whatever the uncertainty outside; and all scores are such that Label Studio takes them."""
@@ -36,6 +37,7 @@ def test_members_come_in_order_and_before_all_others(one: int, other: int, uncer
     assert first == second or batch_score(first) < batch_score(second)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_the_more_uncertain_comes_first_outside_a_batch(one: float, other: float) -> None:
     """Equal scores only where nine decimals are equal."""
@@ -44,6 +46,7 @@ def test_the_more_uncertain_comes_first_outside_a_batch(one: float, other: float
     assert high - low < 2e-9 or plain_score(high) < plain_score(low)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**9), st.integers(0, 10**9))
 def test_nine_decimals_are_told_apart_up_to_the_ends(one: int, other: int) -> None:
     """As the pool keeps them: exactly the same order, also next to 1."""
