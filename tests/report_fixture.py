@@ -77,7 +77,8 @@ def finish(pool: Pool, project: int, model: int, number: int) -> None:
         session.flush()
         row = session.get_one(Model, model)
         row.snapshot_id, row.created_at, row.metrics = snapshot.id, at, make_metrics(mean)
-        reason = f"mean Dice {mean:.3f} on 32 validation images; the difference is above +0.0410 with 95 % confidence"
+        bound = ("+0.0410", "+0.0872", "-0.0413, which must be above -0.01")[number]
+        reason = f"mean Dice {mean:.3f} on 32 validation images; with 95 % confidence the difference is above {bound}"
         done = Round(project_id=project, snapshot_id=snapshot.id, cause="labels", state=outcome, model_id=model)
         done.reason, done.decision, done.ended_at = reason, make_decision(mean), at
         session.add(done)

@@ -109,6 +109,7 @@ def test_a_project_with_a_history_tells_it(history: tuple[Pool, Settings, Site])
     assert "2 open power 5 0 – – not learnt yet" in said
     assert "outside of any – – 2 – – –" in said
     assert f"{ANNOTATORS[0]} 4 0 42 100.0 % 0.950" in said
+    assert "Of automation bias nothing can be said yet: that takes 30 masks" in said
     assert "The image of task 900 cannot be used: it is no image" in said
     assert "Training 4 failed: ImageError: task 7 cannot be read" in said
     assert "Training 4 failed 3 times and was given up: ImageError: task 7 cannot be read" in said

@@ -1,5 +1,6 @@
 """The report opened from disk without a network: it asks for nothing, is readable on any screen, and prints."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +8,7 @@ import pytest
 from browser_fixture import picture_folder
 from dashboard_pages import NARROW, WIDE, check_access, settle
 from pool_fixture import add_project
-from report_fixture import make_history
+from report_fixture import START, make_history
 
 from maskloop_backend.report.page import make_report
 from maskloop_backend.report.writing import write_report
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.slow
+
+A4 = {"width": 695, "height": 1017}
+"""Between the margins, in CSS's pixels."""
 
 
 def open_file(browser: "Browser", file: Path, *, size: Any, scheme: Any) -> tuple["Page", list[str], list[str]]:
@@ -42,7 +46,7 @@ def test_a_report_needs_nothing_but_itself(
     folder = picture_folder(tmp_path / "pictures")
     project = make_history(pool).project if kind == "full" else add_project(pool)
     file = tmp_path / f"report-{kind}.html"
-    write_report(file, make_report(pool, settings, project), force=False)
+    write_report(file, make_report(pool, settings, project, now=START + timedelta(days=9)), force=False)
     for scheme, size in (("light", WIDE), ("dark", WIDE), ("light", NARROW), ("dark", NARROW)):
         page, asked, said = open_file(browser, file, size=size, scheme=scheme)
         page.screenshot(path=folder / f"report-{kind}-{scheme}-{size['width']}.png", full_page=True)
@@ -57,6 +61,9 @@ def test_a_report_needs_nothing_but_itself(
     page, _, _ = open_file(browser, file, size=WIDE, scheme="dark")
     page.pdf(path=folder / f"report-{kind}.pdf", prefer_css_page_size=True)
     page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size(A4)
+    page.screenshot(path=folder / f"report-{kind}-print.png", full_page=True)
+    assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), "it is wider than the paper"
     # What is printed is dark on white, whatever the screen is.
     ink = page.evaluate("() => getComputedStyle(document.body).color")
     assert sum(int(part) for part in ink.removeprefix("rgb(").removesuffix(")").split(",")) < 250

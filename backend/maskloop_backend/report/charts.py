@@ -1,7 +1,5 @@
 """What the report draws as charts; None where there is too little to draw."""
 
-from collections.abc import Sequence
-from datetime import date
 from typing import Any
 
 from markupsafe import Markup
@@ -15,8 +13,8 @@ from maskloop_learner.select.chart import Chart, Line, Point, draw_svg
 
 SHAPE: dict[str, Any] = {"title": "", "width": 760, "height": 320}
 """The headings stand above the charts."""
-MOST_LINES = 6
-"""Annotators with a line of their own."""
+MOST_LINES, MOST_DOTS = 6, 30
+"""Annotators with a line of their own, and points of a line that are marked."""
 
 
 def draw(chart: Chart) -> Markup:
@@ -35,7 +33,8 @@ def draw_progress(progress: Progress) -> Markup | None:
         Chart(
             x_title=f"days since {first:%Y-%m-%d}",
             y_title="labelled images",
-            lines=[Line("labelled", points)],
+            lines=[Line("labelled", points, dots=len(points) <= MOST_DOTS)],
+            levels=(0,),
             **SHAPE | {"names": False},
         )
     )
@@ -55,18 +54,19 @@ def draw_calibration(version: Version) -> Markup | None:
 def draw_labels(people: People, names: Names) -> Markup | None:
     """Labels of each annotator by day or week; of more than a few, all together. None before the second day."""
     days = sorted(people.by_day)
+    while days and not people.by_day[days[-1]]:
+        days.pop()  # that nothing has come since is said above
     if len(days) < 2 or not people.everyone.labels:
         return None
-    drawn = [person.name for person in people.persons if person.labels]
-    together = len(drawn) > MOST_LINES
-    lines = (
-        [Line("all annotators", [Point(_since(days, day), people.by_day[day].total()) for day in days])]
-        if together
-        else [
-            Line(names.of(name) or "unknown", [Point(_since(days, day), people.by_day[day][name]) for day in days])
-            for name in drawn
-        ]
-    )
+    found = [(names.of(each.name) or "unknown", each.name) for each in people.persons if each.labels]
+    rows = {said: [people.by_day[day][name] for day in days] for said, name in found}
+    if len(rows) > MOST_LINES:
+        rows = {"all annotators": [people.by_day[day].total() for day in days]}
+    places = [(day - days[0]).days for day in days]
+    lines = [
+        Line(name, [Point(x, y) for x, y in zip(places, row, strict=True)], dots=len(days) <= MOST_DOTS)
+        for name, row in rows.items()
+    ]
     every = "week" if people.weekly else "day"
     return draw(Chart(x_title=f"days since {days[0]:%Y-%m-%d}", y_title=f"labels a {every}", lines=lines, **SHAPE))
 
@@ -77,7 +77,7 @@ def draw_agreement(people: People) -> Markup | None:
     if len(days) < 2:
         return None
     lines = [
-        Line(label, [Point(_since(days, day), each.median, each.low, each.high) for day, each in found.items()])
+        Line(label, [Point((day - days[0]).days, each.median, each.low, each.high) for day, each in found.items()])
         for label, found in people.dice_by_day.items()
     ]
     return draw(
@@ -88,10 +88,6 @@ def draw_agreement(people: People) -> Markup | None:
             **SHAPE,
         )
     )
-
-
-def _since(days: Sequence[date], day: date) -> int:
-    return (day - days[0]).days
 
 
 def _draw(chart: Chart | None) -> Markup | None:

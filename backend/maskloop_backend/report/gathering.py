@@ -30,6 +30,7 @@ from maskloop_backend.report.weakness import Part, read_weakness
 from maskloop_backend.web.dashboard.boards import Boards
 from maskloop_backend.web.dashboard.colours import label_colours
 from maskloop_backend.web.dashboard.thumbs import Thumbs
+from maskloop_learner.evaluate.bias import RULES
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project, utcnow
 from maskloop_learner.settings import Settings
@@ -88,6 +89,16 @@ class Report:
     def alarms(self) -> list[str]:
         """For automation bias, in sentences."""
         return tell_alarms(self.people, self.names)
+
+    @property
+    def fewest(self) -> int:
+        """Masks shown to an annotator, from which on something can be said of automation bias."""
+        return RULES.fewest
+
+    @property
+    def is_few(self) -> bool:
+        """Whether no annotator was shown so many that can be compared."""
+        return all(each.accepted.count + each.edited.count < RULES.fewest for each in self.people.persons)
 
 
 def gather(
