@@ -223,6 +223,10 @@ class Demo:
             statement = select(Label).join(Task, Task.id == Label.task_id).where(Task.ls_id == ls_task)
             return list(session.scalars(statement.order_by(Label.id)))
 
+    def live(self, ls_task: int) -> list[Label]:
+        """The newest versions of a task's annotations that exist: other tests may have deleted some."""
+        return [label for label in self.labels(ls_task) if label.current]
+
     def find_processes(self, words: str) -> list[psutil.Process]:
         """Living processes of this demo whose command line has these words."""
         if self.process is None:

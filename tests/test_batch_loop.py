@@ -13,7 +13,7 @@ from maskloop_backend.labelstudio.client import Annotation, LabelStudio
 from maskloop_learner.pool.batches import find_batch
 from maskloop_learner.pool.members import members
 from maskloop_learner.pool.planning import Asked, lock_batch, plan_batch
-from maskloop_learner.pool.schema import Batch, Label, Push
+from maskloop_learner.pool.schema import Batch, Push
 from maskloop_learner.select.options import Options
 from maskloop_learner.select.order import LEAST
 
@@ -103,17 +103,12 @@ def test_two_annotators_label_a_batch_and_go_on(demo: Demo, admin: LabelStudio) 
         assert after["id"] == first
         made.append(demo.answer(one, after["id"]))
         wait_for("the label outside", lambda: demo.labels(after["id"]), SOON)
-    tagged = {task: [label.batch_id for label in live(demo, task)] for task in [*wanted, after["id"]]}
+    tagged = {task: [label.batch_id for label in demo.live(task)] for task in [*wanted, after["id"]]}
     assert tagged == {**{task: [number] for task in wanted}, after["id"]: [None]}
     for annotation in made:
         admin.delete_annotation(annotation.id)
-    wait_for("the deletions", lambda: not any(live(demo, task) for task in tagged), SOON)
+    wait_for("the deletions", lambda: not any(demo.live(task) for task in tagged), SOON)
     assert all(label.batch_id == number for task in wanted for label in demo.labels(task))
-
-
-def live(demo: Demo, task: int) -> list[Label]:
-    """The newest versions of a task's annotations that exist."""
-    return [label for label in demo.labels(task) if label.current]
 
 
 def test_a_batch_is_in_order_after_a_kill_and_leaves_the_order_before_when_undone(

@@ -64,9 +64,9 @@ def test_the_mask_is_on_the_screen_and_its_correction_in_the_pool(page: Page, de
     page.wait_for_timeout(800)
     page.get_by_role("button", name="Submit").first.click()
     submitted = time.monotonic()
-    wait_for("the label in the pool", lambda: demo.labels(ls_task), 10)
+    wait_for("the label in the pool", lambda: demo.live(ls_task), 10)
     print(f"in the pool {time.monotonic() - submitted:.1f} s after Submit")
-    label = demo.labels(ls_task)[-1]
+    label = demo.live(ls_task)[-1]
     assert label.error is None
     assert label.parent_prediction is not None
     label_mask = decode_mask(demo.pool.store.get("masks", label.masks[LABEL]))
@@ -109,8 +109,8 @@ def test_a_typed_prompt_draws_a_suggestion_that_is_accepted_and_kept(page: Page,
     assert agreement >= 0.9
 
     page.get_by_role("button", name="Submit").first.click()
-    wait_for("the label in the pool", lambda: demo.labels(ls_task), 10)
-    label = demo.labels(ls_task)[-1]
+    wait_for("the label in the pool", lambda: demo.live(ls_task), 10)
+    label = demo.live(ls_task)[-1]
     assert label.error is None
     assert {name: (asked["text"], asked["source"]) for name, asked in label.prompts.items()} == {
         name: (text, "annotator") for name, text in typed.items()

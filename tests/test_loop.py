@@ -278,8 +278,8 @@ def test_ten_answers_retrain_the_model_by_themselves(demo: Demo, admin: LabelStu
         ordered = [task for task, _ in admin.ordered_tasks(demo.ls_id, "tasks:predictions_score")]
         assert [task for task in ordered if task in set(ranked)] == ranked
         submitted = demo.answer(patient, opened["id"], parent=parent)
-        wait_for("the open task's label in the pool", lambda: demo.labels(opened["id"]), 10.0)
-    (label,) = demo.labels(opened["id"])
+        wait_for("the open task's label in the pool", lambda: demo.live(opened["id"]), 10.0)
+    (label,) = demo.live(opened["id"])
     assert (label.ls_annotation_id, label.parent_prediction) == (submitted.id, parent)
     assert label.author == "patient@maskloop.test"
 

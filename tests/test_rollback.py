@@ -39,7 +39,7 @@ def serve_two(demo: Demo, admin: LabelStudio) -> tuple[str, str]:
     for task in tasks:
         # From the same labels the same weights would be learnt, to the bit.
         demo.answer(admin, task)
-    wait_for("the labels in the pool", lambda: all(demo.labels(task) for task in tasks), 40.0)
+    wait_for("the labels in the pool", lambda: all(demo.live(task) for task in tasks), 40.0)
     trained = demo.command("train", "--json")
     assert trained.returncode == 0, trained.stdout + trained.stderr
     demo.settle()

@@ -118,6 +118,11 @@ def test_a_folder_of_other_settings_is_refused(command: Command, options: list[s
     assert "batch 3, now 2" in err
 
 
+def listen_to_ctrl_c() -> None:
+    """What is started in the background of a shell ignores it, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def begin(home: Path, *words: str | Path) -> Iterator["subprocess.Popen[str]"]:
     """`maskloop simulate ...` as a process group of its own; what is left of it in the end is killed."""
@@ -130,6 +135,7 @@ def begin(home: Path, *words: str | Path) -> Iterator["subprocess.Popen[str]"]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=listen_to_ctrl_c,
     )
     try:
         yield process

@@ -80,7 +80,7 @@ class Workers:
         with open(self.notes_path) as file:
             return [entry for entry in map(json.loads, file) if entry["word"] == word]
 
-    def wait(self, word: str, count: int = 1, *, cleaning: bool = False, timeout: float = 20.0) -> float:
+    def wait(self, word: str, count: int = 1, *, cleaning: bool = False, timeout: float = 60.0) -> float:
         """Wait until so many jobs noted `word`, cleaning up as sync does if told so; return the seconds."""
         wait = self.wait_clean if cleaning else wait_until
         try:
@@ -88,7 +88,7 @@ class Workers:
         finally:
             print(self.log)
 
-    def wait_clean(self, what: str, check: Callable[[], object], timeout: float = 20.0) -> float:
+    def wait_clean(self, what: str, check: Callable[[], object], timeout: float = 60.0) -> float:
         """Wait until `check` is true, cleaning up as sync does; return the seconds."""
 
         def clean_and_check() -> object:
@@ -97,7 +97,7 @@ class Workers:
 
         return wait_until(what, clean_and_check, timeout, every=0.1)
 
-    def wait_idle(self, queue: Queue, timeout: float = 20.0) -> None:
+    def wait_idle(self, queue: Queue, timeout: float = 60.0) -> None:
         """Wait until nothing is queued or started."""
         registry = queue.started_job_registry
         wait_until("idle", lambda: not queue.count and not registry.get_job_count(cleanup=False), timeout)
