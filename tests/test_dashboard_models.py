@@ -104,7 +104,7 @@ def test_a_promotion_is_asked_done_and_written_down(client: httpx.Client, pool: 
     assert "Model 2 serving, pinned" in told
     assert "by maskloop (dashboard): the other one blurs" in told
     assert "until a training on newer labels passes the gate" in told
-    assert "images are drawn first" in told
+    assert "Label Studio Its masks go to Label Studio, which then switches." in told
 
 
 def test_a_rollback_and_a_release(client: httpx.Client, pool: Pool, project: int) -> None:
