@@ -64,6 +64,8 @@ WARM_UP = 15.0
 """Seconds for 100,000 images in which the scores are read beside the requests, as after a start."""
 PAGES = (
     "/",
+    "/work",
+    "/work/live",
     "/images",
     "/images?by=mutual_information/patch_max",
     "/images?state=labelled",
@@ -80,10 +82,14 @@ PAGES = (
     "/models",
     "/models/live",
     f"/models/{MODELS}",
+    "/report",
+    "/annotators",
+    "/annotators?period=all",
+    "/annotators.csv?period=all",
 )
 
 
-def fill(pool: Pool, count: int, *, seed: int = 0) -> int:
+def fill(pool: Pool, count: int, *, seed: int = 0, labelled: float = LABELLED) -> int:
     """`count` images in one project, two labels each; returns the project's number in Label Studio."""
     dice = random.Random(seed)
     control = Interface((Control("brush", "mask", "image", "image", LABELS),)).as_json()
@@ -100,7 +106,7 @@ def fill(pool: Pool, count: int, *, seed: int = 0) -> int:
         project.served_version = VERSION
         number = project.id
     for start in range(0, count, ROWS):
-        write_rows(pool, number, range(start, min(start + ROWS, count)), dice)
+        write_rows(pool, number, range(start, min(start + ROWS, count)), dice, labelled)
     with pool.write() as session:
         batch = Batch(project_id=number, number=1, strategy="uncertainty", version_id=VERSION)
         session.add(batch)
@@ -118,8 +124,9 @@ def fill(pool: Pool, count: int, *, seed: int = 0) -> int:
     return 7
 
 
-def write_rows(pool: Pool, project: int, numbers: range, dice: random.Random) -> None:
+def write_rows(pool: Pool, project: int, numbers: range, dice: random.Random, labelled: float) -> None:
     """The rows of some images."""
+    now = datetime.now(UTC)
     rows: dict[type[Base], list[dict[str, Any]]] = {kind: [] for kind in (Image, Task, Rank, Prediction, Score, Label)}
     for n in numbers:
         digest = f"{n:064x}"
@@ -146,8 +153,16 @@ def write_rows(pool: Pool, project: int, numbers: range, dice: random.Random) ->
                     "samples": 30, "aggregates": aggregates, **means,
                 }
             )  # fmt: skip
-        if dice.random() < LABELLED:
-            rows[Label].append({"task_id": n + 1, "ls_annotation_id": n + 1, "ls_updated_at": START, "author": "a"})
+        if dice.random() < labelled:
+            left = dice.random() < 0.4
+            rows[Label].append(
+                {
+                    "task_id": n + 1, "ls_annotation_id": n + 1, "author": f"annotator {dice.randrange(5)}",
+                    "ls_updated_at": now - timedelta(days=80 * dice.random()), "lead_time": dice.lognormvariate(3, 1),
+                    "shown": "model" if dice.random() < 0.9 else "blind", "unedited": left,
+                    "agreement": {label: 1.0 if left else dice.random() for label in LABELS},
+                }
+            )  # fmt: skip
     with pool.write() as session:
         for kind, some in rows.items():
             if some:
@@ -230,12 +245,13 @@ def main() -> None:
     """Make the pool, ask for every page, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--labelled", type=float, default=LABELLED, help="share of the images, 0 to 1")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(home=Path(folder), redis_url="redis://127.0.0.1:1/0")
         pool = Pool.open(settings)
-        fill(pool, given.images)
+        fill(pool, given.images, labelled=given.labelled)
         before = psutil.Process().memory_info().rss
         with serving(pool, settings) as client:
             time.sleep(WARM_UP * given.images / 100_000)

@@ -60,6 +60,7 @@ def test_all_versions_are_shown_with_figures_and_reasons(client: httpx.Client, p
     assert len(rows) == 4
     for model, row in rows:
         assert f"Model {model.id}" in told
+        assert row.reason is not None
         assert row.reason in told
         assert f"{row.state} : {row.reason}" in told
         dice = model.metrics["dice"]["overall"]

@@ -1,5 +1,7 @@
 """The thinned losses of a training."""
 
+from itertools import pairwise
+
 import pytest
 
 from maskloop_queue.losses import POINTS, Losses
@@ -18,8 +20,8 @@ def test_every_step_is_in_one_window(steps: int) -> None:
     points = fill(Losses(), steps).points
     assert len(points) <= POINTS
     assert points[-1][0] == steps
-    widths = [b - a for (a, _), (b, _) in zip([[0, 0], *points], points, strict=False)]
-    total = sum(mean * width for (_, mean), width in zip(points, widths, strict=True))
+    ends = [0.0, *(end for end, _ in points)]
+    total = sum(mean * (end - start) for (_, mean), (start, end) in zip(points, pairwise(ends), strict=True))
     assert total == pytest.approx(steps * (steps + 1) / 2, rel=1e-3)
 
 

@@ -2,17 +2,18 @@
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from maskloop_backend.sync.work import waiting_tasks
+from maskloop_learner.pool.batches import find_open
 from maskloop_learner.pool.schema import Champion, Model, Project, Round, Task
-from maskloop_learner.pool.snapshot import newest_labels
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.shadow import shadow_of
-from maskloop_queue.triggers import active_round, new_labels
+from maskloop_queue.triggers import Labels, active_round, count_labels
 
 CHECKPOINT = "`maskloop models pull medclipseg/DATASET --project {project}` draws masks before the first label"
 
@@ -50,6 +51,9 @@ class Readiness:
     """Begun so far."""
     training: str | None
     """State of the training that is queued or running."""
+    paused_at: datetime | None = None
+    """Since when labels and the clock start no training; None: they do."""
+    paused_by: str = ""
     model: int | None
     """The champion."""
     version: str | None
@@ -63,7 +67,14 @@ class Readiness:
     shadow: int | None = None
     """A model that waits beside the champion for a person's word."""
     shadow_reason: str | None = None
+    batch: int | None = None
+    """Number of the open batch, whose tasks come first."""
     needs: tuple[Need, ...] = ()
+
+    @property
+    def order(self) -> str:
+        """In which order tasks come where there is no model."""
+        return f"in the order of batch {self.batch}" if self.batch is not None else "in random order"
 
     @property
     def next_step(self) -> str:
@@ -72,6 +83,8 @@ class Readiness:
             return self.needs[0].fix
         if self.training is not None:
             return f"Go on labelling: a training is {self.training}."
+        if self.paused_at is not None:
+            return "Go on labelling: the schedule is paused. `maskloop train` trains now, `maskloop resume` goes on."
         if self.labels_missing is None:
             return "Label the tasks that come first; `maskloop train` learns from them."
         if self.labels_missing == 0:
@@ -83,13 +96,18 @@ class Readiness:
         return {**asdict(self), "next_step": self.next_step}
 
 
-def readiness(session: Session, project: Project, settings: Settings) -> Readiness:
-    """Look at one project in the pool; asks neither Label Studio nor Redis and changes nothing."""
+def readiness(session: Session, project: Project, settings: Settings, labels: Labels | None = None) -> Readiness:
+    """Look at one project in the pool; asks neither Label Studio nor Redis and changes nothing.
+
+    `labels` as they were counted just now, if they were.
+    """
     images = count_images(session, project.id)
+    batch = find_open(session, project.id)
     champion = session.get(Champion, project.id)
     model = session.get_one(Model, champion.model_id) if champion else None
     running = active_round(session, project.id)
-    fresh = new_labels(session, project.id, settings.merge_rule)
+    labels = labels or count_labels(session, project.id, settings.merge_rule)
+    fresh = len(labels.fresh)
     trainings = session.scalar(select(func.count(Round.id)).where(Round.project_id == project.id)) or 0
     found: dict[str, Any] = {
         "project": project.ls_id,
@@ -98,16 +116,19 @@ def readiness(session: Session, project: Project, settings: Settings) -> Readine
         "images_ready": images.get("ready", 0),
         "images_waiting": images.get("new", 0),
         "images_failed": images.get("failed", 0),
-        "labels": len(newest_labels(session, project.id)),
+        "labels": labels.images,
         "labels_new": fresh,
         "labels_missing": max(0, settings.trigger_labels - fresh) if settings.trigger_labels else None,
         "trainings": trainings,
         "training": running.state if running else None,
+        "paused_at": project.paused_at,
+        "paused_by": project.paused_by,
         "model": model.id if model else None,
         "version": champion.version_id if champion else None,
         "served": project.served_version,
         "checkpoint": model.config.get("imported", {}).get("source") if model else None,
         **look_for_shadow(session, project.id),
+        "batch": batch.number if batch else None,
         "unpredicted": waiting_tasks(session, project.id, champion.version_id) if champion else 0,
     }
     return Readiness(**found, needs=tuple(list_needs(Readiness(**found), settings)))
@@ -147,7 +168,7 @@ def list_needs(found: Readiness, settings: Settings) -> Iterator[Need]:
 
 def list_steps_to_a_model(found: Readiness, settings: Settings) -> Iterator[Need]:
     """What a project without a champion waits for."""
-    what = "There is no model yet: tasks come in random order, without masks"
+    what = f"There is no model yet: tasks come {found.order}, without masks"
     either = f", or {CHECKPOINT.format(project=found.project)}"
     if found.training is not None:
         yield Need(f"{what}. The first training is {found.training}", "Keep `maskloop up` running.")
@@ -155,6 +176,12 @@ def list_steps_to_a_model(found: Readiness, settings: Settings) -> Iterator[Need
         yield Need(
             f"{what}. The last training gave none",
             f"`maskloop doctor` says why; `maskloop train` tries again{either}.",
+            blocks=True,
+        )
+    elif found.paused_at is not None:
+        yield Need(
+            f"{what}, and the schedule is paused ({count(found.labels, 'label')} so far)",
+            f"`maskloop train` trains now, `maskloop resume` has labels start a training again{either}.",
             blocks=True,
         )
     elif found.labels_missing is not None:

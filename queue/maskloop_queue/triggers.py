@@ -1,5 +1,7 @@
 """When a training is due: compares what is with what should be, so nothing that was missed stays missed."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from croniter import croniter
@@ -7,12 +9,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from maskloop_learner.pool.briefs import Brief, newest_briefs
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.manifest import MergeRule
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Label, Project, Round, Snapshot, TrainRequest, utcnow
+from maskloop_learner.pool.schema import Project, Round, Snapshot, TrainRequest, utcnow
 from maskloop_learner.pool.snapshot import NoLabels, freeze_snapshot
-from maskloop_learner.pool.voices import voices
 from maskloop_learner.settings import Settings
 from maskloop_queue.timing import labels_are_due, latest_past
 
@@ -34,7 +36,7 @@ def request_training(pool: Pool, project_id: int, *, cause: str) -> int:
 
 def withdraw_requests(session: Session, project_id: int, *, by: str) -> int:
     """Take back the wishes that no round has answered; returns how many there were."""
-    found = _open_requests(session, project_id)
+    found = open_requests(session, project_id)
     for request in found:
         request.refused = f"cancelled by {by}"
     if found:
@@ -49,13 +51,18 @@ def active_round(session: Session, project_id: int) -> Round | None:
     )
 
 
-def new_labels(session: Session, project_id: int, merge: MergeRule = "latest") -> int:
-    """How many labels were added or changed since the watermark: the last snapshot that was attempted."""
-    return len(fresh_labels(session, project_id, merge))
+@dataclass(frozen=True)
+class Labels:
+    """A project's labels at one moment."""
+
+    images: int
+    """With a label that can be learnt from."""
+    fresh: Sequence[Brief]
+    """Those added or changed since the watermark: the last snapshot that was attempted."""
 
 
-def fresh_labels(session: Session, project_id: int, merge: MergeRule = "latest") -> list[Label]:
-    """The labels that `new_labels` counts."""
+def count_labels(session: Session, project_id: int, merge: MergeRule = "latest") -> Labels:
+    """Look through a project's labels, once."""
     statement = (
         select(Snapshot.label_ids)
         .join(Round, Round.snapshot_id == Snapshot.id)
@@ -65,8 +72,13 @@ def fresh_labels(session: Session, project_id: int, merge: MergeRule = "latest")
     )
     seen = set(session.scalar(statement) or ())
     # Only what a snapshot would hold: a label that a newer one of the same image hides would count for ever.
-    chosen = voices(session, project_id, merge).values()
-    return [row.label for rows in chosen for row in rows if row.label.id not in seen]
+    chosen = newest_briefs(session, project_id, merge)
+    return Labels(len(chosen), [brief for briefs in chosen.values() for brief in briefs if brief.id not in seen])
+
+
+def new_labels(session: Session, project_id: int, merge: MergeRule = "latest") -> int:
+    """How many labels were added or changed since the watermark."""
+    return len(count_labels(session, project_id, merge).fresh)
 
 
 def cron_is_due(expression: str, *, since: datetime, now: datetime) -> bool:
@@ -75,14 +87,17 @@ def cron_is_due(expression: str, *, since: datetime, now: datetime) -> bool:
     return moment <= now
 
 
-def due_cause(session: Session, project: Project, settings: Settings, *, now: datetime) -> str | None:
-    """Why a training should start now, or None."""
+def due_cause(
+    session: Session, project: Project, settings: Settings, *, now: datetime, labels: Labels | None = None
+) -> str | None:
+    """Why a training should start now, or None. `labels` as they were counted just now, if they were."""
     if active_round(session, project.id) is not None:
         return None
-    request = _open_requests(session, project.id)
-    if request:
-        return request[0].cause
-    fresh = fresh_labels(session, project.id, settings.merge_rule)
+    if wishes := open_requests(session, project.id):
+        return wishes[0].cause
+    if project.paused_at is not None:
+        return None
+    fresh = (labels or count_labels(session, project.id, settings.merge_rule)).fresh
     if settings.trigger_labels and labels_are_due(
         [label.created_at for label in fresh],
         now=now,
@@ -96,7 +111,7 @@ def due_cause(session: Session, project: Project, settings: Settings, *, now: da
     return None
 
 
-def _has_passed(session: Session, project: Project, cron: str, fresh: list[Label], *, now: datetime) -> bool:
+def _has_passed(session: Session, project: Project, cron: str, fresh: Sequence[Brief], *, now: datetime) -> bool:
     """Whether the expression had a moment since the last training at which one of the fresh labels was there.
 
     Label Studio's own clock counts too: `sync` may have been down at that moment.
@@ -114,7 +129,7 @@ def start_due_round(pool: Pool, project_id: int, settings: Settings) -> int | No
     """
     with pool.read() as session:
         cause = due_cause(session, session.get_one(Project, project_id), settings, now=utcnow())
-        asked = [request.id for request in _open_requests(session, project_id)]
+        asked = [request.id for request in open_requests(session, project_id)]
     if cause is None:
         return None
     try:
@@ -127,7 +142,7 @@ def start_due_round(pool: Pool, project_id: int, settings: Settings) -> int | No
         )
     except NoLabels as error:
         with pool.write() as session:
-            for request in _open_requests(session, project_id):
+            for request in open_requests(session, project_id):
                 if request.id in asked:
                     request.refused = str(error)
             record(session, "training.refused", project_id=project_id, data={"reason": str(error)})
@@ -146,9 +161,11 @@ def _open_round(pool: Pool, project_id: int, snapshot_id: int, *, cause: str, as
     with pool.write() as session:
         if active_round(session, project_id) is not None:
             return None
-        wishes = [request for request in _open_requests(session, project_id) if request.id in asked]
+        wishes = [request for request in open_requests(session, project_id) if request.id in asked]
         if asked and not wishes:
             return None  # withdrawn meanwhile
+        if not asked and session.get_one(Project, project_id).paused_at is not None:
+            return None  # paused meanwhile
         opened = Round(project_id=project_id, snapshot_id=snapshot_id, cause=cause)
         session.add(opened)
         session.flush()
@@ -159,7 +176,8 @@ def _open_round(pool: Pool, project_id: int, snapshot_id: int, *, cause: str, as
         return opened.id
 
 
-def _open_requests(session: Session, project_id: int) -> list[TrainRequest]:
+def open_requests(session: Session, project_id: int) -> list[TrainRequest]:
+    """The wishes that no round has answered yet, the oldest first."""
     statement = (
         select(TrainRequest)
         .where(TrainRequest.project_id == project_id, TrainRequest.round_id.is_(None), TrainRequest.refused.is_(None))

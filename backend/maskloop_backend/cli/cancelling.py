@@ -1,65 +1,17 @@
 """`maskloop train --cancel`: a training ends within seconds, whatever its process is busy with."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
-import redis
 from rich.console import Console
 
+from maskloop_backend.cancelling import cancel_training
 from maskloop_backend.cli.context import print_json
-from maskloop_backend.cli.errors import CommandError
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project
 from maskloop_learner.settings import Settings
 from maskloop_queue.connection import connect
-from maskloop_queue.leftovers import sweep_rounds
-from maskloop_queue.queues import cancel_round, live_round_jobs
-
-GRACE = 2.0
-"""Seconds in which a training ends by itself, after the step at hand; then its process is killed."""
-PATIENCE = 3.0
-"""Seconds for the killed process's worker to say so."""
-
-
-@dataclass(frozen=True)
-class Cancelled:
-    """What was ended."""
-
-    round: int | None
-    """None: no round was open."""
-    wishes: int
-    """Requests that waited for a round, and were withdrawn."""
-    ended: bool
-    """Whether nothing works on the round any more; else it ends after its step."""
-    killed: bool
-    seconds: float
-
-
-def cancel_training(pool: Pool, conn: redis.Redis, settings: Settings, project: Project, *, by: str) -> Cancelled:
-    """End a project's open round and its process, and withdraw what was asked for. CommandError when there is none.
-
-    Without Redis the round is ended all the same: its process sees it after the step at hand.
-    """
-    from maskloop_queue import rounds
-
-    started = time.monotonic()
-    round_id, wishes = rounds.cancel_project(pool, project.id, by=by)
-    if round_id is None and not wishes:
-        raise CommandError(f"no training of project {project.ls_id} ({project.title}) is queued or running")
-    ended, killed = True, False
-    if round_id is not None:
-        try:
-            ended = _wait(lambda: round_id not in live_round_jobs(conn), GRACE)
-            if not ended:
-                killed = cancel_round(conn, round_id) > 0
-                ended = _wait(lambda: round_id not in live_round_jobs(conn), PATIENCE)
-        except redis.RedisError:
-            ended = False
-    # The process of a killed round left its checkpoint; on another machine its worker removes it.
-    sweep_rounds(pool, settings.home)
-    return Cancelled(round_id, wishes, ended, killed, round(time.monotonic() - started, 1))
 
 
 def report_cancel(pool: Pool, settings: Settings, project: Project, *, as_json: bool) -> None:
@@ -83,12 +35,3 @@ def goes_on_without_us() -> Iterator[None]:
     except KeyboardInterrupt:
         Console(stderr=True).print("The training goes on; `maskloop train --cancel` ends it.", markup=False)
         raise
-
-
-def _wait(check: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while not check():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.1)
-    return True

@@ -2,12 +2,14 @@
 
 from maskloop_backend.alerts import AlertError
 from maskloop_backend.backup.content import BackupError
+from maskloop_backend.cancelling import NothingToCancel
 from maskloop_backend.credentials import CredentialsError
 from maskloop_backend.demo.slices import DemoError
 from maskloop_backend.fetch import FetchError
 from maskloop_backend.labelstudio.client import LabelStudioError
 from maskloop_backend.labelstudio.config import ConfigError
 from maskloop_backend.labelstudio.tokens import TokenError
+from maskloop_backend.report.writing import ReportError
 from maskloop_backend.services import PortBusy
 from maskloop_backend.supervisor import HomeBusy
 from maskloop_backend.sync.loop import AlreadyRunning
@@ -49,7 +51,9 @@ EXPECTED: tuple[type[Exception], ...] = (
     ModelBroken,
     ModelUnusable,
     NoPreviousModel,
+    NothingToCancel,
     PortBusy,
+    ReportError,
     StoreError,
     TemplateError,
     TokenError,

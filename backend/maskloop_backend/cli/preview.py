@@ -12,15 +12,15 @@ from sqlalchemy.orm import Session
 
 from maskloop_backend.cli.context import print_json
 from maskloop_backend.cli.errors import CommandError
+from maskloop_backend.overview.next_training import look_ahead
 from maskloop_backend.readiness import count
 from maskloop_learner.pool.draft import Rules, draft_manifest, read_labels
 from maskloop_learner.pool.looking import look_at_images
 from maskloop_learner.pool.manifest import Item, Manifest, NoLabels, encode_manifest
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Model, Project, Round, utcnow
+from maskloop_learner.pool.schema import Model, Project, Round
 from maskloop_learner.pool.snapshot import label_ids
 from maskloop_learner.settings import Settings
-from maskloop_queue.triggers import active_round, due_cause, new_labels
 
 COMPARED = 5
 """Trainings that the estimate is the median of, at most."""
@@ -46,7 +46,7 @@ def preview(pool: Pool, project_id: int, settings: Settings) -> dict[str, Any]:
     looks = look_at_images(pool, read.labels, write=False)
     manifest = draft_manifest(pool, read, looks, rules, keep=lambda data: hashlib.sha256(data).hexdigest())
     with pool.read() as session:
-        cause, why = _why(session, session.get_one(Project, project_id), settings)
+        ahead = look_ahead(session, session.get_one(Project, project_id), settings)
         seconds = _seconds_a_step(session, project_id, settings.backbone)
     return {
         "project": read.project.ls_id,
@@ -60,8 +60,8 @@ def preview(pool: Pool, project_id: int, settings: Settings) -> dict[str, Any]:
         "new": _news(manifest, read.before),
         "duplicates": manifest["duplicates"],
         "warnings": manifest["warnings"],
-        "due": cause,
-        "why": why,
+        "due": ahead.cause,
+        "why": ahead.why,
         "steps": settings.train_steps,
         "seconds": None if seconds is None else round(seconds * settings.train_steps, 1),
     }
@@ -89,29 +89,6 @@ def _news(manifest: Manifest, before: Manifest) -> dict[str, int]:
     changed = set(label_ids(manifest)) - set(label_ids(before))
     gone = old - {item["image"] for item in manifest["items"]}
     return {**{side: new[side] for side in SIDES}, "annotations": len(changed), "gone": len(gone)}
-
-
-def _why(session: Session, project: Project, settings: Settings) -> tuple[str | None, str]:
-    fresh = new_labels(session, project.id, settings.merge_rule)
-    if (running := active_round(session, project.id)) is not None:
-        return None, f"round {running.id} is {running.state}: one training at a time"
-    cause = due_cause(session, project, settings, now=utcnow())
-    if cause == "labels":
-        return cause, f"{fresh} new labels, and {settings.trigger_labels} start a training"
-    if cause == "cron":
-        return cause, f"{count(fresh, 'new label')}, and the schedule `{settings.trigger_cron}` (UTC) has come"
-    if cause is not None:
-        return cause, f"somebody asked for it ({cause})"
-    if settings.trigger_labels and fresh >= settings.trigger_labels:
-        quiet, most = settings.trigger_quiet, settings.trigger_max_wait
-        return None, (
-            f"{fresh} new labels are enough, and the training starts when none has come for {quiet:g} s, "
-            f"after {most:g} s at the latest"
-        )
-    ways = [f"{settings.trigger_labels} start a training"] if settings.trigger_labels else []
-    ways += [f"the next comes at `{settings.trigger_cron}` (UTC)"] if settings.trigger_cron else []
-    said = "; ".join(ways) or "labels alone start no training"
-    return None, f"nothing is due: {count(fresh, 'new label')}, {said}; `maskloop train` starts one"
 
 
 def _seconds_a_step(session: Session, project_id: int, backbone: str) -> float | None:

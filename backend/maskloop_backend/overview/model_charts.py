@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from maskloop_backend.overview.models import Figure, Version
-from maskloop_learner.select.chart import Chart, Line, Point, ticks
+from maskloop_learner.select.layout import Chart, Line, Point, ticks
 
 SHAPE: dict[str, Any] = {"title": "", "width": 560, "height": 320, "names": False}
 """For a page that says by itself what the chart is, and which colour is which."""

@@ -48,6 +48,7 @@ def create_app(pool: Pool, *, settings: Settings, credentials: Credentials, head
         entries=tuple(page.ENTRY for page in PAGES),
         threads=Threads(3, "dashboard"),
         pictures=Threads(2, "pictures"),
+        connection=connection,
     )
 
     @asynccontextmanager

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Select, and_, case, exists, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy.orm import Session, aliased, defer
 
 from maskloop_learner.pool.schema import (
     Batch,
@@ -37,6 +37,11 @@ def servable(project_id: int) -> tuple[ColumnElement[bool], ...]:
 def drawn() -> ColumnElement[bool]:
     """Condition on a task: somebody drew on it; one that was only skipped is not drawn."""
     return exists().where(Label.task_id == Task.id, Label.current, ~Label.cancelled)
+
+
+def touched() -> ColumnElement[bool]:
+    """Condition on a task: somebody labelled or skipped it."""
+    return exists().where(Label.task_id == Task.id, Label.current, ~Label.deleted)
 
 
 def open_places(session: Session, project_id: int) -> dict[int, int]:
@@ -100,11 +105,11 @@ def predictions_for(session: Session, version_id: str, questions: Iterable[Quest
     return {question: row for question, row in found.items() if question in wanted}
 
 
-def scores_of(session: Session, prediction_ids: Iterable[int]) -> dict[int, list[Score]]:
-    """Prediction id -> its scores, by label."""
+def scores_of(session: Session, prediction_ids: Iterable[int], *, figures: bool = True) -> dict[int, list[Score]]:
+    """Prediction id -> its scores, by label. Without `figures` their aggregates, most of their bytes, are not read."""
     found: dict[int, list[Score]] = {}
     statement = select(Score).where(Score.prediction_id.in_(list(prediction_ids))).order_by(Score.label)
-    for score in session.scalars(statement):
+    for score in session.scalars(statement if figures else statement.options(defer(Score.aggregates, raiseload=True))):
         found.setdefault(score.prediction_id, []).append(score)
     return found
 
@@ -178,6 +183,11 @@ def rank_for(session: Session, version_id: str, image_digest: str, prompts: str 
     )
 
 
+def is_usable() -> tuple[ColumnElement[bool], ...]:
+    """Conditions on a label: the newest version of its annotation, not skipped, deleted or broken."""
+    return and_(Label.current), ~Label.deleted, ~Label.cancelled, Label.error.is_(None)
+
+
 def usable_labels(session: Session, project_id: int) -> Sequence[Label]:
     """The newest version of every annotation that can be learnt from: not skipped, deleted or broken."""
     statement = (
@@ -185,10 +195,7 @@ def usable_labels(session: Session, project_id: int) -> Sequence[Label]:
         .join(Task, Task.id == Label.task_id)
         .where(
             *servable(project_id),
-            Label.current,
-            ~Label.deleted,
-            ~Label.cancelled,
-            Label.error.is_(None),
+            *is_usable(),
         )
         .order_by(Label.id)
     )
@@ -207,22 +214,36 @@ class Ranked:
     """Label -> measure -> aggregation -> score; empty for predictions of earlier releases."""
 
 
+UNCERTAINTY: ColumnElement[float | None] = func.coalesce(Rank.uncertainty, Prediction.uncertainty)
+"""Of an image in `standing`; null where it is not ranked."""
+
+
+def standing(project_id: int, version_id: str | None) -> Select[Any]:
+    """Columns of every image that may be labelled next, the most uncertain first, those without a score last; ties by
+    Label Studio's id.
+
+    Left out is what somebody labelled or skipped, and what cannot be read or predicted. `version_id` None: no image
+    has a score.
+    """
+    return (
+        select(Task.id, Task.ls_id, Task.url, UNCERTAINTY, Rank.aggregates)
+        # No version has the id "": all joins come out empty.
+        .outerjoin(Prediction, answers(Prediction, version_id or ""))
+        .outerjoin(Rank, answers(Rank, version_id or ""))
+        .where(*servable(project_id), ~touched(), Prediction.error.is_(None))
+        .order_by(UNCERTAINTY.is_(None), UNCERTAINTY.desc(), Task.ls_id, Task.id)
+    )
+
+
 def ranking(session: Session, project_id: int, version_id: str) -> list[Ranked]:
     """Unlabelled tasks, the most uncertain first; ties by Label Studio's id. Failed images are left out.
 
     Images that are ranked but not predicted yet are in it. A task of several images stands where its most uncertain
-    one does.
+    one does. Label Studio serves the open batch before it, see `pool.serving`.
     """
-    uncertainty = func.coalesce(Rank.uncertainty, Prediction.uncertainty)
-    labelled = exists().where(Label.task_id == Task.id, Label.current, ~Label.deleted)
-    statement = (
-        select(Task.id, Task.ls_id, Task.url, uncertainty, Rank.aggregates)
-        .outerjoin(Prediction, answers(Prediction, version_id))
-        .outerjoin(Rank, answers(Rank, version_id))
-        .where(*servable(project_id), uncertainty.is_not(None), ~labelled)
-        .order_by(uncertainty.desc(), Task.ls_id, Task.id)
-    )
     found: dict[int, Ranked] = {}
-    for task, ls_id, url, score, aggregates in session.execute(statement):
+    for task, ls_id, url, score, aggregates in session.execute(
+        standing(project_id, version_id).where(UNCERTAINTY.is_not(None))
+    ):
         found.setdefault(ls_id, Ranked(task, ls_id, url, score, aggregates or {}))
     return list(found.values())

@@ -7,7 +7,7 @@ from itertools import pairwise
 from PIL import Image as Pillow
 from PIL import ImageColor, ImageDraw, ImageFont
 
-from maskloop_learner.select.chart import BOTTOM, LEFT, Chart, Line, number
+from maskloop_learner.select.layout import BOTTOM, LEFT, Chart, Line, number
 
 FINE = 4
 """Everything is drawn this many times larger and then halved: smooth lines, and twice the SVG's size."""

@@ -25,6 +25,8 @@ KEPT = 4
 """Versions in memory: about 18 MB each for 100,000 images."""
 AT_ONCE, PAUSE = 1000, 0.03
 """Rows that are read at once, and seconds between two such reads in the background."""
+FRESH = "boards"
+"""In a session's `info`: the boards that were brought up to date in it."""
 Keys = NDArray[np.int64]
 """Ids of ranks; minus the ids of predictions of earlier releases, which have no rank."""
 Values = NDArray[np.float64]
@@ -101,6 +103,13 @@ class Board:
             return len(self._scores) < len(self._ranks)
 
     def _refresh(self, session: Session) -> None:
+        # Once in a transaction: the count goes through all of a version's rows.
+        seen: set[Board] = session.info.setdefault(FRESH, set())
+        if self not in seen:
+            self._look(session)
+            seen.add(self)
+
+    def _look(self, session: Session) -> None:
         mine = Rank.version_id == self.version_id
         count, last = session.execute(select(func.count(Rank.id), func.max(Rank.id)).where(mine)).one()
         if count < len(self._ranks) or (len(self._ranks) and last < self._ranks[-1]):

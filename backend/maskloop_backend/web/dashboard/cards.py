@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select
@@ -61,7 +61,8 @@ class Card:
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain data."""
-        return asdict(self)
+        # By hand: `asdict` copies every text and number, of hundreds of rows.
+        return {**vars(self), "layers": dict(vars(self.layers))}
 
 
 def make_cards(
@@ -74,7 +75,7 @@ def make_cards(
     images = {image.digest: image for image in session.scalars(select(Image).where(Image.digest.in_(digests)))}
     asked = select(Task.id, Prediction).join(Prediction, answers(Prediction, version or "")).where(Task.id.in_(ids))
     predictions = {task: prediction for task, prediction in session.execute(asked)}  # noqa: C416 - typed rows
-    scores = scores_of(session, [prediction.id for prediction in predictions.values()])
+    scores = scores_of(session, [prediction.id for prediction in predictions.values()], figures=False)
     labelled = set(session.scalars(select(Task.id).where(Task.id.in_(ids), drawn())))
     reasons = find_reasons(session, project.id, [task.ls_id for task in tasks.values()])
     start = (wish.after.shown if wish.after else 0) + 1

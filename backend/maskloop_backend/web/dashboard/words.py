@@ -38,6 +38,14 @@ def ago(moment: datetime | None, now: datetime | None = None) -> str:
     return f"{moment:%Y-%m-%d}"
 
 
+def lasting(seconds: float) -> str:
+    """`40 s`, `12 min`, `3 h 5 min`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def moment(value: datetime) -> str:
     """`2026-01-31 14:05` in UTC."""
     return f"{value:%Y-%m-%d %H:%M}"
@@ -63,6 +71,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "score": score,
     "percent": percent,
     "ago": ago,
+    "lasting": lasting,
     "moment": moment,
     "plain": plain,
     "ticks": ticks,

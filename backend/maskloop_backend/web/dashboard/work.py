@@ -1,0 +1,146 @@
+"""The page of work: what runs, waits and failed, and a person's hand on it: train, pause, resume, cancel."""
+
+from collections.abc import Callable
+
+import redis
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from maskloop_backend.cancelling import NothingToCancel, cancel_training
+from maskloop_backend.overview.queues import Queues, read_queues
+from maskloop_backend.overview.work import Work, read_work
+from maskloop_backend.readiness import count
+from maskloop_backend.web.dashboard.desk import Desk, Entry
+from maskloop_backend.web.dashboard.forms import read_form
+from maskloop_backend.web.dashboard.kept import Kept
+from maskloop_backend.web.errors import WebError
+from maskloop_learner.pool.schema import Project
+from maskloop_queue.pause import pause_schedule, resume_schedule
+from maskloop_queue.triggers import active_round, request_training
+from maskloop_queue.valkey import ValkeyError
+from maskloop_queue.wake import wake
+
+ENTRY = Entry("Work", "/work")
+BY = "the dashboard"
+NO_PROJECT = "Run `maskloop connect` or `maskloop demo`."
+Action = Callable[[Desk, Project], str]
+"""Does what a button says, and tells what came of it."""
+
+
+def make_router(desk: Desk) -> APIRouter:
+    """The routes /work, /work/live for the page that looks again, and one for each button."""
+    router = APIRouter()
+    queues: Kept[Queues] = Kept()
+    works: Kept[Work] = Kept()
+
+    def look(project: Project) -> Work:
+        def make() -> Work:
+            found = queues.get("all", lambda: read_queues(desk.connection))
+            with desk.pool.read() as session:
+                return read_work(session, session.get_one(Project, project.id), desk.settings, found)
+
+        return works.get(project.id, make)
+
+    def show(request: Request, template: str, wanted: str | None, told: str = "") -> Response:
+        projects = desk.projects()
+        project = desk.pick(projects, wanted)
+        if project is None:
+            if template == "work_live.html":
+                raise WebError(404, "no project is connected yet", fix=NO_PROJECT)
+            return desk.show(request, "work_none.html", entry=ENTRY, projects=projects)
+        work = look(project)
+        state = f"{work.ahead.paused_at is not None:d}{work.can_be_cancelled:d}"
+        return desk.show(
+            request,
+            template,
+            entry=ENTRY,
+            projects=projects,
+            project=project,
+            work=work,
+            lease=desk.settings.worker_lease,
+            state=state,
+            moved=bool(told) or request.query_params.get("shown", state) != state,
+            told=told,
+        )
+
+    @router.get("/work")
+    async def page(request: Request) -> Response:
+        return await desk.threads.run(lambda: show(request, "work.html", request.query_params.get("project")))
+
+    @router.get("/work/live")
+    async def live(request: Request) -> Response:
+        return await desk.threads.run(lambda: show(request, "work_live.html", request.query_params.get("project")))
+
+    def add(name: str, act: Action) -> None:
+        @router.post(f"/work/{name}")
+        async def press(request: Request) -> Response:
+            wanted = (await read_form(request)).get("project", "")
+
+            def make() -> Response:
+                # A write names its project: the first one is no answer here.
+                project = desk.pick(desk.projects(), wanted) if wanted else None
+                if project is None:
+                    raise WebError(400, "the form does not say which project", wanted, fix="Load the page again.")
+                told = act(desk, project)
+                works.forget(project.id)
+                queues.forget("all")
+                if "hx-request" in request.headers:
+                    return show(request, "work_live.html", wanted, told)
+                return RedirectResponse(f"/work?project={project.ls_id}", 303)
+
+            return await desk.threads.run(make)
+
+    for name, act in (("train", train), ("pause", pause), ("resume", resume), ("cancel", cancel)):
+        add(name, act)
+    return router
+
+
+def train(desk: Desk, project: Project) -> str:
+    """Ask for a training, as `maskloop train` does."""
+    with desk.pool.read() as session:
+        running = active_round(session, project.id)
+    request_training(desk.pool, project.id, cause="dashboard")
+    if not hurry(desk, project):
+        return "A training is asked for. Redis does not answer: it begins when Redis is back."
+    if running is not None:
+        return f"A training is asked for. It begins when training {running.id} has ended."
+    return "A training is asked for. It begins in a moment."
+
+
+def pause(desk: Desk, project: Project) -> str:
+    """As `maskloop pause`."""
+    if not pause_schedule(desk.pool, project.id, by=BY):
+        return "The schedule was paused already."
+    return "The schedule is paused: neither labels nor the clock start a training. “Train now” still does."
+
+
+def resume(desk: Desk, project: Project) -> str:
+    """As `maskloop resume`."""
+    changed = resume_schedule(desk.pool, project.id, by=BY)
+    hurry(desk, project)
+    return "Labels and the clock start trainings again." if changed else "The schedule was not paused."
+
+
+def cancel(desk: Desk, project: Project) -> str:
+    """As `maskloop train --cancel`. WebError 409 where nothing is queued or runs."""
+    try:
+        found = cancel_training(desk.pool, desk.connection, desk.settings, project, by=BY)
+    except NothingToCancel as error:
+        fix = "It has ended meanwhile; the page shows what came of it."
+        raise WebError(409, str(error), project.ls_id, fix=fix) from error
+    said = []
+    if found.round is not None:
+        how = "has ended" if found.ended else "ends after the step at hand (its worker did not answer)"
+        said.append(f"Training {found.round} is cancelled; its process {how}.")
+    if found.wishes:
+        said.append(f"Withdrawn: {count(found.wishes, 'request')} for a training.")
+    return " ".join(said)
+
+
+def hurry(desk: Desk, project: Project) -> bool:
+    """Have sync look at the project now; False where Redis does not answer: sync then looks by its own clock."""
+    try:
+        wake(desk.connection, project.ls_id)
+    except (redis.RedisError, ValkeyError):
+        return False
+    return True
