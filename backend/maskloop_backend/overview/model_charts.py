@@ -5,7 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from maskloop_backend.overview.models import Figure, Version
-from maskloop_learner.select.layout import Chart, Line, Point, ticks
+from maskloop_learner.select.layout import COLOURS, Chart, Line, Point, ticks
 
 SHAPE: dict[str, Any] = {"title": "", "width": 560, "height": 320, "names": False}
 """For a page that says by itself what the chart is, and which colour is which."""
@@ -24,7 +24,11 @@ def draw_curve(versions: Iterable[Version], *, shape: dict[str, Any] = SHAPE) ->
     labels = sorted({label for each in shown for label in each.by_label})
     if not shown:
         return None
-    lines = [Line(MEAN if len(labels) > 1 else (labels or [MEAN])[0], [_point(each, each.dice) for each in shown])]
+    means = [_point(each, each.dice) for each in shown]
+    if len(labels) > 1:
+        lines = [Line(MEAN, means, colour=COLOURS[-1])]
+    else:
+        lines = [Line(labels[0] if labels else MEAN, means)]
     for label in labels if 1 < len(labels) <= MOST_LABELS else ():
         points = [_point(each, each.by_label[label], band=False) for each in shown if label in each.by_label]
         lines.append(Line(label, points))
@@ -36,7 +40,7 @@ def draw_reliability(version: Version, *, shape: dict[str, Any] = SHAPE) -> Char
     """Share of pixels that are foreground over the probability that was stated; None where it was not kept."""
     lines = [
         Line(label, [Point(each.probability, each.frequency, note=f"{each.pixels} pixels") for each in bins])
-        for label, bins in version.reliability.items()
+        for label, bins in sorted(version.reliability.items())
         if bins
     ]
     if not lines:
