@@ -5,13 +5,14 @@ from itertools import pairwise
 from typing import Any
 
 from maskloop_backend.overview.models import Figure, Version
-from maskloop_learner.select.layout import COLOURS, Chart, Line, Point, ticks
+from maskloop_learner.select.layout import Chart, Line, Point, ticks
 
 SHAPE: dict[str, Any] = {"title": "", "width": 560, "height": 320, "names": False}
 """For a page that says by itself what the chart is, and which colour is which."""
 MOST_LABELS = 5
 """Labels with a line of their own; of more the mean alone is drawn."""
-MEAN = "mean of the labels"
+MEAN, MEAN_COLOUR = "mean of the labels", "#8e7cc3"
+"""Unlike those of the labels, on white and on black."""
 PERFECT = "as it should be"
 
 
@@ -26,7 +27,7 @@ def draw_curve(versions: Iterable[Version], *, shape: dict[str, Any] = SHAPE) ->
         return None
     means = [_point(each, each.dice) for each in shown]
     if len(labels) > 1:
-        lines = [Line(MEAN, means, colour=COLOURS[-1])]
+        lines = [Line(MEAN, means, colour=MEAN_COLOUR)]
     else:
         lines = [Line(labels[0] if labels else MEAN, means)]
     for label in labels if 1 < len(labels) <= MOST_LABELS else ():
