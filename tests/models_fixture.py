@@ -1,7 +1,6 @@
 """Models as rounds leave them, without the minutes of training: real snapshots, decisions, intervals and bins."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from registry_fixture import register, small_weights
 from sqlalchemy import select
 
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Champion, Model, Round, Snapshot
+from maskloop_learner.pool.schema import Champion, Round, Snapshot, utcnow
 from maskloop_learner.pool.snapshot import freeze_snapshot
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.bootstrap import interval
@@ -27,7 +26,7 @@ IMAGES, STEPS = 60, 300
 
 
 def make_models(pool: Pool, project: int, settings: Settings, *, course: Sequence[tuple[int, float]] = COURSE) -> None:
-    """One model for each pair of labels and Dice, promoted or not as the gate says; three days between them."""
+    """One model for each pair of labels and Dice, promoted or not as the gate says."""
     before: dict[str, list[float]] = {}
     labelled = 0
     for number, (labels, quality) in enumerate(course):
@@ -102,12 +101,10 @@ def register_round(
         },
     )
     with pool.write() as session:
-        made = datetime(2026, 1, 5, 9, 30, tzinfo=UTC) + timedelta(days=3 * number)
-        session.get_one(Model, model).created_at = made
         row = Round(project_id=project, snapshot_id=snapshot, cause="labels", model_id=model)
         row.state, row.reason, row.decision = STATES[decision.outcome], decision.reason, decision.to_dict()
         row.decision["by"] = {"who": "gate", "round": number + 1, "release": "test"}
-        row.ended_at = made
+        row.ended_at = utcnow()
         session.add(row)
     return model
 

@@ -134,7 +134,7 @@ def tell_differences(found: Mapping[str, Any]) -> Iterator[Difference]:
     """What `compare_models` found, but for the images."""
     for part in ("about", "config", "metrics"):
         for name, (old, new) in found[part].items():
-            change = f"{new - old:+.4g}" if _numbers(old, new) else ""
+            change = f"{new - old:+.4g}" if part != "about" and _numbers(old, new) else ""
             yield Difference(
                 name=name if part == "about" else f"{part} {name}", before=say(old), after=say(new), change=change
             )

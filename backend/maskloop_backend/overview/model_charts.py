@@ -11,7 +11,8 @@ SHAPE: dict[str, Any] = {"title": "", "width": 560, "height": 320, "names": Fals
 """For a page that says by itself what the chart is, and which colour is which."""
 MOST_LABELS = 5
 """Labels with a line of their own; of more the mean alone is drawn."""
-MEAN = "mean of the labels"
+MEAN, MEAN_COLOUR = "mean of the labels", "#8e7cc3"
+"""Unlike those of the labels, on white and on black."""
 PERFECT = "as it should be"
 
 
@@ -24,7 +25,11 @@ def draw_curve(versions: Iterable[Version], *, shape: dict[str, Any] = SHAPE) ->
     labels = sorted({label for each in shown for label in each.by_label})
     if not shown:
         return None
-    lines = [Line(MEAN if len(labels) > 1 else (labels or [MEAN])[0], [_point(each, each.dice) for each in shown])]
+    means = [_point(each, each.dice) for each in shown]
+    if len(labels) > 1:
+        lines = [Line(MEAN, means, colour=MEAN_COLOUR)]
+    else:
+        lines = [Line(labels[0] if labels else MEAN, means)]
     for label in labels if 1 < len(labels) <= MOST_LABELS else ():
         points = [_point(each, each.by_label[label], band=False) for each in shown if label in each.by_label]
         lines.append(Line(label, points))
@@ -36,7 +41,7 @@ def draw_reliability(version: Version, *, shape: dict[str, Any] = SHAPE) -> Char
     """Share of pixels that are foreground over the probability that was stated; None where it was not kept."""
     lines = [
         Line(label, [Point(each.probability, each.frequency, note=f"{each.pixels} pixels") for each in bins])
-        for label, bins in version.reliability.items()
+        for label, bins in sorted(version.reliability.items())
         if bins
     ]
     if not lines:

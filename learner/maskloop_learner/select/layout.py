@@ -42,6 +42,8 @@ class Line:
     baseline: bool = False
     dots: bool = True
     """Whether its points are marked."""
+    colour: str = ""
+    """Hexadecimal; "": the next of those that are told apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +77,13 @@ class Chart:
         return TOP if self.title else TOP // 3
 
     def colour(self, line: Line) -> str:
-        """Hexadecimal, by the line's place among those that are no baseline."""
+        """Hexadecimal, by the line's place among those that have none of their own."""
         if line.baseline:
             return BASELINE_COLOUR
-        return COLOURS[[each for each in self.lines if not each.baseline].index(line) % len(COLOURS)]
+        if line.colour:
+            return line.colour
+        others = [each for each in self.lines if not each.baseline and not each.colour]
+        return COLOURS[others.index(line) % len(COLOURS)]
 
     def named(self) -> list[tuple[Line, float]]:
         """Lines with a point, and the height in pixels of each one's name: by its end, without two in one place."""

@@ -50,10 +50,10 @@ def changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Ch
 
 
 def flatten(tree: Mapping[str, Any], *, before: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of all leaves; a list is one. Words of a decision and curves always differ: left out."""
+    """(dotted name, value) of all leaves; a list is one. Left out: words, curves, and what is said twice."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            if before or name not in ("gate", "reliability"):
+            if before or name not in ("gate", "reliability", "dice"):
                 yield from flatten(value, before=f"{before}{name}.")
         elif name not in ("decision", "reason", "loss"):
             yield f"{before}{name}", value
