@@ -12,7 +12,7 @@ from maskloop_backend.overview.failures import Failure, list_failures
 from maskloop_backend.overview.happenings import Happening, read_happenings
 from maskloop_backend.overview.next_training import NextTraining, look_ahead
 from maskloop_backend.overview.queues import Queues
-from maskloop_backend.readiness import Readiness, readiness
+from maskloop_backend.readiness import Readiness, count, readiness
 from maskloop_learner.pool.queries import current_version
 from maskloop_learner.pool.schema import PredictionVersion, Project, Push, Rank, Round, TrainRequest
 from maskloop_learner.settings import Settings
@@ -200,7 +200,7 @@ def list_stages(session: Session, project: Project, found: Readiness, queues: Qu
             done=drawn,
             of=found.images_ready,
             waiting=queues.waiting("score", [version]),
-            words=f"{found.unpredicted:,} unlabelled images to go" if found.unpredicted else "all unlabelled images",
+            words=f"{count(found.unpredicted, 'unlabelled image')} to go" if found.unpredicted else "all there are",
         )
     if embedding := queues.waiting("embed", [embedding_line(project.id)]):
         yield Stage(
