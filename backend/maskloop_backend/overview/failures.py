@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from maskloop_backend.overview.queues import Queues
+from maskloop_backend.readiness import count
 from maskloop_learner.disk import measure_room
 from maskloop_learner.pool.queries import answers, current_version, servable
 from maskloop_learner.pool.schema import Model, Prediction, Project, Round, Task, TrainRequest, utcnow
@@ -49,13 +50,14 @@ def list_failures(session: Session, project: Project, settings: Settings, queues
 def _of_queues(queues: Queues) -> Iterator[Failure]:
     if queues.down is not None:
         yield Failure(
-            what="Redis does not answer: nothing is drawn and no training begins or goes on to the next",
+            what="Redis does not answer: nothing is drawn, and no training begins",
             message=queues.down,
             fix=f"What is in the pool is safe, and all goes on by itself when Redis is back. {UP}",
         )
     for line in queues.lines:
         if not line.workers:
-            waits = f"; {line.queued + line.started} jobs wait" if line.queued + line.started else ""
+            jobs = line.queued + line.started
+            waits = f" ({count(jobs, 'job')} there)" if jobs else ""
             yield Failure(what=f"No worker takes jobs of the queue {line.name}{waits}", message="", fix=UP)
 
 

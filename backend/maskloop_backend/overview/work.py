@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from maskloop_backend.overview.failures import Failure, list_failures
-from maskloop_backend.overview.happenings import Happening, read_happenings
+from maskloop_backend.overview.happenings import CAUSES, Happening, read_happenings
 from maskloop_backend.overview.next_training import NextTraining, look_ahead
 from maskloop_backend.overview.queues import Queues
 from maskloop_backend.readiness import Readiness, count, readiness
@@ -21,15 +21,6 @@ from maskloop_queue.triggers import ACTIVE, count_labels, open_requests
 
 TRAININGS = 8
 """Of those that have ended, the last ones that are told."""
-CAUSES = {
-    "labels": "new labels",
-    "cron": "the clock",
-    "button": "the button in Label Studio",
-    "cli": "the command line",
-    "dashboard": "this dashboard",
-    "demo": "the demo",
-}
-"""Cause of a training -> who or what started it."""
 
 
 @dataclass(frozen=True, kw_only=True)
