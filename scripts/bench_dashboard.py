@@ -35,6 +35,7 @@ from maskloop_learner.pool.schema import (
     Batch,
     BatchItem,
     Champion,
+    Event,
     Image,
     Label,
     Model,
@@ -42,7 +43,9 @@ from maskloop_learner.pool.schema import (
     PredictionVersion,
     Project,
     Rank,
+    Round,
     Score,
+    Snapshot,
     Task,
 )
 from maskloop_learner.predict.aggregate import AGGREGATIONS
@@ -55,6 +58,8 @@ ROWS = 5000
 LABELLED, IN_BATCH, PATIENT = 0.02, 100, 7
 START = datetime(2026, 1, 1, tzinfo=UTC)
 REPEATS = 7
+MODELS, EVENTS = 100, 50_000
+"""Models of the project, and events of other kinds in its log."""
 WARM_UP = 15.0
 """Seconds for 100,000 images in which the scores are read beside the requests, as after a start."""
 PAGES = (
@@ -74,10 +79,17 @@ PAGES = (
     "/images/count",
     "/images/1",
     "/api/images?limit=500",
+    "/models",
+    "/models/live",
+    f"/models/{MODELS}",
+    "/report",
+    "/annotators",
+    "/annotators?period=all",
+    "/annotators.csv?period=all",
 )
 
 
-def fill(pool: Pool, count: int, *, seed: int = 0) -> int:
+def fill(pool: Pool, count: int, *, seed: int = 0, labelled: float = LABELLED) -> int:
     """`count` images in one project, two labels each; returns the project's number in Label Studio."""
     dice = random.Random(seed)
     control = Interface((Control("brush", "mask", "image", "image", LABELS),)).as_json()
@@ -94,7 +106,7 @@ def fill(pool: Pool, count: int, *, seed: int = 0) -> int:
         project.served_version = VERSION
         number = project.id
     for start in range(0, count, ROWS):
-        write_rows(pool, number, range(start, min(start + ROWS, count)), dice)
+        write_rows(pool, number, range(start, min(start + ROWS, count)), dice, labelled)
     with pool.write() as session:
         batch = Batch(project_id=number, number=1, strategy="uncertainty", version_id=VERSION)
         session.add(batch)
@@ -105,14 +117,16 @@ def fill(pool: Pool, count: int, *, seed: int = 0) -> int:
             for place, task in enumerate(chosen, 1)
         ]
         session.execute(insert(BatchItem), rows)
+    write_models(pool, number, labels=round(count * LABELLED))
     with pool.engine.connect() as connection:
         connection.exec_driver_sql("ANALYZE")
         connection.commit()
     return 7
 
 
-def write_rows(pool: Pool, project: int, numbers: range, dice: random.Random) -> None:
+def write_rows(pool: Pool, project: int, numbers: range, dice: random.Random, labelled: float) -> None:
     """The rows of some images."""
+    now = datetime.now(UTC)
     rows: dict[type[Base], list[dict[str, Any]]] = {kind: [] for kind in (Image, Task, Rank, Prediction, Score, Label)}
     for n in numbers:
         digest = f"{n:064x}"
@@ -139,12 +153,63 @@ def write_rows(pool: Pool, project: int, numbers: range, dice: random.Random) ->
                     "samples": 30, "aggregates": aggregates, **means,
                 }
             )  # fmt: skip
-        if dice.random() < LABELLED:
-            rows[Label].append({"task_id": n + 1, "ls_annotation_id": n + 1, "ls_updated_at": START, "author": "a"})
+        if dice.random() < labelled:
+            left = dice.random() < 0.4
+            rows[Label].append(
+                {
+                    "task_id": n + 1, "ls_annotation_id": n + 1, "author": f"annotator {dice.randrange(5)}",
+                    "ls_updated_at": now - timedelta(days=80 * dice.random()), "lead_time": dice.lognormvariate(3, 1),
+                    "shown": "model" if dice.random() < 0.9 else "blind", "unedited": left,
+                    "agreement": {label: 1.0 if left else dice.random() for label in LABELS},
+                }
+            )  # fmt: skip
     with pool.write() as session:
         for kind, some in rows.items():
             if some:
                 session.execute(insert(kind), some)
+
+
+def write_models(pool: Pool, project: int, *, labels: int) -> None:
+    """Models beside the one that serves, each of a round with all figures, on up to so many labels."""
+    bins = [[k / 15, k / 15, 100] for k in range(15)]
+    figure = {"mean": 0.7, "low": 0.6, "high": 0.8, "images": 100}
+    slices = [
+        {"kind": "label", "name": label, "images": 100, "champion": 0.6, "challenger": 0.7, "counted": True,
+         "passed": True} for label in LABELS
+    ]  # fmt: skip
+    decision = {"outcome": "promote", "reason": "it is better", "champion": 0.6, "challenger": 0.7, "slices": slices}
+    metrics = {
+        "validation": {label: {"challenger": 0.7, "champion": 0.6} for label in LABELS},
+        "decision": "it is better",
+        "gate": decision,
+        "loss": [[step, 1 / step] for step in range(1, 101)],
+        "calibration": {label: {"ece": 0.05} for label in LABELS},
+        "dice": {"overall": figure, "labels": dict.fromkeys(LABELS, figure)},
+        "reliability": dict.fromkeys(LABELS, bins),
+    }
+    with pool.write() as session:
+        for n in range(1, MODELS):
+            count = max(1, labels * n // (MODELS - 1))
+            items = [
+                {"label_id": k, "task_id": k, "ls_task": k, "name": f"slice_{k}.png", "image": f"{k:064x}",
+                 "masks": {"Tumor": f"{k:064x}"}, "split": "validation" if k % 5 == 0 else "train"}
+                for k in range(count)
+            ]  # fmt: skip
+            manifest = {"project": 7, "labels": LABELS, "prompts": {}, "validation": [], "items": items}
+            digest = pool.store.put("manifests", json.dumps(manifest).encode())
+            snapshot = Snapshot(project_id=project, digest=digest, label_ids=list(range(count)))
+            session.add(snapshot)
+            session.flush()
+            model = Model(project_id=project, weights_digest=f"{n:064x}", backbone="nano", labels=list(LABELS))
+            model.snapshot_id, model.parent_id, model.metrics = snapshot.id, n, metrics
+            session.add(model)
+            session.flush()
+            ended = {"state": "promoted", "reason": "it is better", "decision": decision}
+            session.add(Round(project_id=project, snapshot_id=snapshot.id, cause="labels", model_id=model.id, **ended))
+            data = {"model": model.id, "previous": n, "fence": n, "by": f"round {n}", "pinned": False}
+            session.add(Event(project_id=project, kind="champion.changed", subject=VERSION, data=data))
+        others = [{"project_id": project, "kind": "prompt.typed", "data": {}} for _ in range(EVENTS)]
+        session.execute(insert(Event), others)
 
 
 @contextmanager
@@ -180,12 +245,13 @@ def main() -> None:
     """Make the pool, ask for every page, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100_000)
+    parser.add_argument("--labelled", type=float, default=LABELLED, help="share of the images, 0 to 1")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         settings = Settings(home=Path(folder), redis_url="redis://127.0.0.1:1/0")
         pool = Pool.open(settings)
-        fill(pool, given.images)
+        fill(pool, given.images, labelled=given.labelled)
         before = psutil.Process().memory_info().rss
         with serving(pool, settings) as client:
             time.sleep(WARM_UP * given.images / 100_000)

@@ -1,5 +1,7 @@
 """Small labelled folders and plans for tests of simulations."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +69,7 @@ def make_plan(root: Path, **changes: Any) -> Plan:
     return Plan(**{**given, **changes})
 
 
-def imagine_plan(folder: Path, *, pool: int = 40, test: int = 6, **changes: Any) -> Plan:
+def imagine_plan(folder: Path, *, pool: int = 40, test: int = 20, **changes: Any) -> Plan:
     """A plan on images that are not there: for what comes after the rounds."""
     names = [f"{number:03}.png" for number in range(pool + test)]
     for name in names:
@@ -123,9 +125,14 @@ def write_records(plan: Plan, dice: dict[tuple[str, int], list[float]]) -> None:
             "round": step.number,
             "labels": plan.budgets[step.number],
             # Images differ from each other, and all strategies find the same ones hard.
-            "test": {name: mean + 0.01 * (at - (len(names) - 1) / 2) for at, name in enumerate(names)},
+            "test": {name: mean + 0.001 * (at - (len(names) - 1) / 2) for at, name in enumerate(names)},
             "quality": quality if step.number < plan.rounds else {**quality, "spearman": None},
             "picks": {name: [pick] * plan.batch for name in ([step.strategy] if step.strategy else plan.strategies)},
             "seconds": 1.0,
         }
         write_atomically(plan.record(step), to_json(record).encode())
+
+
+def die(parent: int) -> None:
+    """The first and last thing that a process of a grid does."""
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -22,7 +22,7 @@ from maskloop_learner.pool.batches import (
     find_open,
     list_batches,
 )
-from maskloop_learner.pool.members import batch_scores, close_finished, members
+from maskloop_learner.pool.members import batch_scores, close_finished, count_states, members, tally
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import unscored
 from maskloop_learner.pool.schema import Batch, Event, Label, Prediction, Snapshot, Task, utcnow
@@ -261,3 +261,23 @@ def test_a_snapshot_and_an_export_say_which_batch_a_label_was_made_in(
         1: (None, None),
         2: (1, "uncertainty"),
     }
+
+
+def test_batches_are_counted_together_as_each_is_alone(pool: Pool, project: int) -> None:
+    """With labelled, skipped, deleted and failed tasks, one of them of two images."""
+    ids = task_ids(pool, project)
+    add_task(pool, project, 5, data=png_bytes(99), part="other")
+    first = open_batch(pool, project, [1, 2, 3])
+    end(pool, first)
+    second = open_batch(pool, project, [3, 4, 5, 6])
+    add_label(pool, ids[1])
+    add_label(pool, ids[4], cancelled=True)
+    with pool.write() as session:
+        session.get_one(Task, ids[3]).deleted_at = utcnow()
+        session.get_one(Task, ids[5]).state = "failed"
+        session.get_one(Task, ids[6]).state = "failed"
+    with pool.read() as session:
+        found = tally(session, [first, second])
+        assert found == {batch.id: count_states(members(session, batch)) for batch in (first, second)}
+        assert found[second.id] == {"waiting": 1, "labelled": 0, "skipped": 1, "failed": 1, "deleted": 1}
+        assert tally(session, []) == {}

@@ -145,3 +145,34 @@ def test_without_a_model_there_are_strategies_that_need_none(command: Command, p
     code, out, _ = command("batch", "create", "--size", "2", "--strategy", "random", "--json")
     made = parse(out)
     assert (code, made["version"], made["images"], made["items"][0]["score"]) == (0, None, 2, None)
+
+
+def test_a_score_that_was_not_kept_is_named_with_the_way_out(command: Command, project: int) -> None:
+    """These images were predicted by an earlier release, which kept the mean alone; a name that is none is another."""
+    for words in (("--score", "mutual_information/mean"), ("--strategy", "mutual_information")):
+        code, _, said = command("batch", "create", "--size", "2", *words)
+        assert code == 1
+        assert "mutual_information/mean was kept of no image" in said
+        assert "train once more, or take the score 'predictive_entropy/mean'" in said
+    code, _, said = command("batch", "create", "--size", "2", "--score", "beauty/mean")
+    assert (code, "the score must be predictive_entropy|" in said) == (1, True)
+
+
+def test_a_batch_keeps_what_was_to_be_said_of_its_choice(command: Command, pool: Pool, project: int) -> None:
+    """Where it fell back and what it passed over: in the trial, the batch, its table and its export."""
+    add_task(pool, project, 21)
+    with pool.write() as session:
+        for task in session.scalars(select(Task)):
+            task.group_key = "P1" if task.ls_id > 15 else ""
+    wanted = (
+        "1 candidate of 21 without predictive_entropy/mean came last. "
+        "4 images passed over, as their group has as many as may be"
+    )
+    plan = ["batch", "create", "--size", "3", "--random-share", "0", "--group-cap", "1"]
+    assert parse(command(*plan, "--json", "--dry-run")[1])["note"] == wanted
+    assert wanted in " ".join(command(*plan)[1].split())
+    assert wanted in " ".join(command("batch", "show")[1].split())
+    found = parse(command("batch", "show", "--json")[1])
+    assert (tasks_of(found), found["note"]) == ([20, 15, 14], wanted)
+    rows = list(csv.DictReader(io.StringIO(command("batch", "export")[1])))
+    assert [row["note"] for row in rows] == [wanted] * 3

@@ -196,7 +196,7 @@ def test_any_score_that_is_kept_can_be_asked_for(pool: Pool, project: int) -> No
     assert math.isnan(found.scores[2])
     assert load(pool, project).scores.tolist() == [0.9, 0.1, 0.5]
     for wrong in ("mutual_information/median", "magic/mean", "variance"):
-        with pytest.raises(ChoosingError, match=rf"mutual_information, a slash, and mean\|top_q; got '{wrong}'"):
+        with pytest.raises(ChoosingError, match=rf"mutual_information\|variance, a slash, and mean\|.*; got '{wrong}'"):
             load(pool, project, score=wrong)
 
 

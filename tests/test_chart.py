@@ -6,25 +6,13 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as Pillow
 from PIL import ImageColor
 
-from maskloop_learner.select.chart import (
-    BOTTOM,
-    COLOURS,
-    HEIGHT,
-    LEFT,
-    RIGHT,
-    TOP,
-    WIDTH,
-    Chart,
-    Line,
-    Point,
-    draw_svg,
-    ticks,
-)
+from maskloop_learner.select.chart import draw_svg
+from maskloop_learner.select.layout import BOTTOM, COLOURS, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, Line, Point, ticks
 from maskloop_learner.select.picture import draw_png
 
 
@@ -35,6 +23,7 @@ def make_chart(*, name: str = "power") -> Chart:
     return Chart(title="Dice by labels", x_title="labels", y_title="Dice", lines=[random, other], levels=[0.58])
 
 
+@settings(deadline=None)
 @given(st.floats(-1e3, 1e3), st.floats(0, 1e3))
 def test_ticks_are_round_and_hold_their_values(low: float, span: float) -> None:
     """The first is at or below, the last at or above, and there are not too many."""
@@ -65,6 +54,14 @@ def test_points_lie_between_the_margins_and_in_order() -> None:
                 assert TOP <= y <= HEIGHT - BOTTOM
     assert chart.place(8, 0.4)[0] < chart.place(16, 0.4)[0]
     assert chart.place(8, 0.5)[1] < chart.place(8, 0.4)[1]
+
+
+def test_many_budgets_are_marked_by_round_numbers_within_the_axis() -> None:
+    """No number stands left of the axis or among the names."""
+    chart = Chart(title="", x_title="", y_title="", lines=[Line("loss", [Point(x, 1 / x) for x in range(3, 98)])])
+    assert chart.x_ticks == [20, 40, 60, 80]
+    few = Chart(title="", x_title="", y_title="", lines=[Line("loss", [Point(x, 1 / x) for x in range(3, 9)])])
+    assert few.x_ticks == [3, 4, 5, 6, 7, 8]
 
 
 def test_names_do_not_cover_each_other() -> None:

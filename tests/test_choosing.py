@@ -4,6 +4,7 @@ import math
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,9 +85,9 @@ def test_no_image_comes_twice_and_no_group_too_often(name: str, seed: int, size:
     if len(chosen) < size:
         left = set(group_of) - set(chosen)
         assert all(counts[group_of[number]] == cap for number in left)
-        assert f"{len(chosen)} images chosen of {size} asked for" in choice.note
+        assert f"{len(chosen)} images chosen of {size} asked for" in choice.shortage
     else:
-        assert choice.note == ""
+        assert choice.shortage == ""
 
 
 @settings(deadline=None)
@@ -163,7 +164,8 @@ def test_of_pictures_that_are_nearly_the_same_the_first_is_chosen() -> None:
     assert ids_of(choice.picks) == [10, 16, 11, 12, 13]
     assert choice.picks[0].figures["passed_over"] == 2
     assert choice.picks[0].reason == "most uncertain of 7 (0.900); 2 nearly equal passed over"
-    assert choice.note == ("5 images chosen of 7 asked for: 2 are nearly the same picture as a chosen one")
+    assert choice.shortage == "5 images chosen of 7 asked for: 2 are nearly the same picture as a chosen one"
+    assert choice.note == choice.shortage
     assert len(choose(candidates, strategy="uncertainty", size=7, seed=0, options=PLAIN)) == 7
 
 
@@ -220,7 +222,7 @@ def test_ordinals_are_english() -> None:
 def test_no_candidates_make_an_empty_batch() -> None:
     choice = make_choice(make_candidates([]), strategy="uncertainty", size=3, seed=0, options=Options())
     assert choice.picks == []
-    assert choice.note == "0 images chosen of 3 asked for: there are 0 candidates"
+    assert choice.shortage == choice.note == "0 images chosen of 3 asked for: there are 0 candidates"
 
 
 @pytest.mark.parametrize(
@@ -277,6 +279,16 @@ def test_a_strategy_says_what_it_lacks(name: str, missing: str, fix: str) -> Non
         (
             make_candidates([0.1], embeddings=unit([[1, 0]]), labelled=unit([[1, 0, 0]])),
             "they must come from one space",
+        ),
+        (
+            replace(
+                make_candidates([0.1], labelled=unit([[1, 0]]), embeddings=unit([[1, 0]])), labelled_ids=np.arange(2)
+            ),
+            "`labelled_ids` must name each of the 1 `labelled`, or none, got 2 names",
+        ),
+        (
+            replace(make_candidates([0.1], shares=[[0.1, 0.2]]), labels=("cyst",)),
+            "`labels` must name each of the 2 `shares`, or none, got 1 names",
         ),
     ],
 )

@@ -234,7 +234,10 @@ def test_the_clean_command_says_what_goes(pool: Pool, command: Command) -> None:
     assert "1 blobs that nothing refers to would go" in out
     code, out, _ = command("clean", "--json")
     figures = json.loads(out)
-    assert (figures["blobs"], figures["bytes"]) == ({"images": 0, "masks": 1, "weights": 0, "manifests": 0}, 9)
+    assert (figures["blobs"], figures["bytes"]) == (
+        {"images": 0, "masks": 1, "maps": 0, "weights": 0, "manifests": 0},
+        9,
+    )
     assert json.loads(command("clean", "--json")[1])["blobs"]["masks"] == 0
     with hold_store(pool, "backup"):
         assert "a backup is being made" in command("clean")[2]

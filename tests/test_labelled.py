@@ -102,13 +102,15 @@ def test_a_pattern_that_groups_nothing_is_refused(folders: tuple[Path, Path]) ->
 
 
 def test_a_workbook_names_masks_and_prompts(folders: tuple[Path, Path], tmp_path: Path) -> None:
-    """Rows without files are counted; a prompt that tells the place gives way to the label's."""
+    """What is left out is told: rows that contradict an earlier one, images without a row, rows without files. A prompt
+    that tells the place gives way to the label's."""
     images, masks = folders
     (masks / "p0_0.png").rename(masks / "p0_0_mask.png")
     rows = [
         ["p0_0.png", "One round mass.", "p0_0_mask.png"],
         ["p0_1.png", "One round mass at the top left.", "p0_1.png"],
         ["gone.png", "One round mass.", "gone.png"],
+        ["p0_0.png", "Two masses.", "p0_0_mask.png"],
     ]
     write_prompts(tmp_path / "prompts.xlsx", rows)
     found = read_labelled(images, masks, prompts=PROMPTS, sheet=tmp_path / "prompts.xlsx")
@@ -117,8 +119,12 @@ def test_a_workbook_names_masks_and_prompts(folders: tuple[Path, Path], tmp_path
         "p0_1.png": {"disc": "bright disc"},
     }
     assert found.subjects[0].masks["disc"].name == "p0_0_mask.png"
-    assert found.notes[0] == "1 of 3 rows of prompts.xlsx are left out: their image or mask is not there"
-    assert "1 of 2 prompts tell where the lesion is" in found.notes[1]
+    twice, unnamed, absent, placed = found.notes
+    assert twice == "lines 2 and 5 are both of 'p0_0.png' with another prompt; the first row of an image counts"
+    listed = "'p1_2.png', 'p1_3.png', 'p2_4.png' and 5 more"
+    assert unnamed == f"8 images that prompts.xlsx does not name are left out: {listed}"
+    assert absent == "1 of 3 rows of prompts.xlsx are left out: their image or mask is not there"
+    assert "1 of 2 prompts tell where the lesion is" in placed
 
 
 def test_a_workbook_of_other_images_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:

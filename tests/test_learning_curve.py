@@ -1,4 +1,4 @@
-"""Labels buy better masks: the demo's frozen slices, round by round, two seeds, the default step budget."""
+"""Labels buy better masks: the demo's frozen slices, round by round, the default step budget."""
 
 import json
 import subprocess
@@ -20,15 +20,14 @@ def test_dice_grows_with_the_labels() -> None:
 
     After eight labels the mean is near its ceiling on these slices of one brain: what follows is a hundredth or two.
     """
-    script = [sys.executable, str(ROOT / "scripts" / "learning_curve.py"), "--seeds", "2", "--rounds", "3", "--json"]
+    script = [sys.executable, str(ROOT / "scripts" / "learning_curve.py"), "--seeds", "1", "--rounds", "3", "--json"]
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = json.loads(done.stdout)
     for row in rows:
         print(row)
-    for seed in range(2):
-        start, first, *_, last = [row["dice"] for row in rows if row["seed"] == seed]
-        assert sum(last.values()) >= sum(first.values()) - 2 * MARGIN, (seed, first, last)
-        for label in ("White matter", "Grey matter"):
-            assert last[label] >= LEAST_DICE, (seed, label, last)
-            assert last[label] >= start[label] + 0.1, (seed, label, start, last)
+    start, first, *_, last = [row["dice"] for row in rows]
+    assert sum(last.values()) >= sum(first.values()) - 2 * MARGIN, (first, last)
+    for label in ("White matter", "Grey matter"):
+        assert last[label] >= LEAST_DICE, (label, last)
+        assert last[label] >= start[label] + 0.1, (label, start, last)

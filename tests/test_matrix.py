@@ -7,6 +7,8 @@ from drawing import KINDS
 from matrix_fixture import Bench, Cell, assert_same
 from scans import SHOWN
 
+from maskloop_backend.sync.comparing import compare_labels
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -87,6 +89,10 @@ def go_round(cell: Cell) -> None:
     assert_same(cell.kind, cell.label(tasks[accepted]), cell.drawn(accepted))
     assert_same(cell.kind, cell.label(tasks[edited]), cell.drawn(edited, 1))
     assert cell.labels(tasks[untouched]) == []
+    assert not compare_labels(cell.pool, cell.project_id, beat=lambda: None)
+    for file, unedited in ((accepted, True), (edited, False)):
+        (row,) = cell.labels(tasks[file])
+        assert (row.shown, row.shown_version, row.unedited) == ("model", version, unedited)
 
 
 def submit(cell: Cell, task: int, result: list[dict[str, Any]], prediction: int) -> None:

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskloop_learner.select.order import LEAST, MOST_MEMBERS, batch_score, plain_score
@@ -28,6 +28,7 @@ def test_a_batch_of_100000_is_strictly_ordered_after_json_and_a_database() -> No
     assert 0 < scores[0] < scores[-1] < plain_score(1.0) == LEAST
 
 
+@settings(deadline=None)
 @given(st.integers(1, MOST_MEMBERS), st.integers(1, MOST_MEMBERS), st.floats(0, 1))
 def test_members_come_in_order_and_before_all_others(one: int, other: int, uncertainty: float) -> None:
     """Whatever the uncertainty outside; and all scores are such that Label Studio takes them."""
@@ -36,12 +37,22 @@ def test_members_come_in_order_and_before_all_others(one: int, other: int, uncer
     assert first == second or batch_score(first) < batch_score(second)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_the_more_uncertain_comes_first_outside_a_batch(one: float, other: float) -> None:
     """Equal scores only where nine decimals are equal."""
     low, high = sorted((one, other))
     assert 0.0 <= plain_score(high) <= plain_score(low) <= 1.0
     assert high - low < 2e-9 or plain_score(high) < plain_score(low)
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10**9), st.integers(0, 10**9))
+def test_nine_decimals_are_told_apart_up_to_the_ends(one: int, other: int) -> None:
+    """As the pool keeps them: exactly the same order, also next to 1."""
+    low, high = sorted((one, other))
+    assert (plain_score(high / 10**9) < plain_score(low / 10**9)) == (low < high)
+    assert plain_score(1.0) < plain_score(0.999999999)
 
 
 @pytest.mark.parametrize("position", [0, -1, MOST_MEMBERS + 1])

@@ -27,7 +27,7 @@ from maskloop_learner.pool.pushes import mark_stale
 from maskloop_learner.pool.schema import Label, Project, Push, Task
 
 UNCERTAINTIES = {1: 0.9, 2: 0.8, 3: 0.7, 4: 0.6, 5: 1.0, 6: 0.1}
-PLAIN = {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4, 5: 1e-9, 6: 0.9}
+PLAIN = {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4, 5: 5e-10, 6: 0.9}
 
 
 class Peer(ThreadingHTTPServer):
@@ -358,7 +358,7 @@ def test_a_batch_has_a_tab_as_long_as_it_is_open(pool: Pool, project: int, peer:
         "filter": "filter:tasks:predictions_score",
         "operator": "less",
         "type": "Number",
-        "value": 1e-9,
+        "value": 5e-10,
     }
     end(pool, batch, undo=True)
     follow_batches(pool, client, row_of(pool, project))

@@ -1,19 +1,24 @@
 """What a finished simulation says of its strategies, in figures and in words."""
 
 import json
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from simulate_fixture import imagine_plan, write_records
 
 from maskloop_learner.select.outcome import conclude
-from maskloop_learner.select.page import NOT_REACHED, draw_page, target_rows
+from maskloop_learner.select.page import draw_page
 from maskloop_learner.select.plan import SimulationError
 from maskloop_learner.select.report import write_report
+from maskloop_learner.select.tables import NOT_REACHED, effort_rows, target_rows
 
 ROOT = Path(__file__).parents[1]
+SCHEMA = json.loads((ROOT / "docs" / "simulate.schema.json").read_text())
 RANDOM = [[0.30, 0.50, 0.60], [0.32, 0.48, 0.62], [0.28, 0.52, 0.61]]
 
 
@@ -41,11 +46,13 @@ def test_figures_are_those_of_the_records(tmp_path: Path) -> None:
     reached = mine["labels_to_target"][1]
     assert reached["labels"] == pytest.approx(8 + 4 * (0.61 - 0.6) / 0.11)
     assert reached["saved"] == pytest.approx(12 - reached["labels"])
+    assert (reached["reached"], reached["sooner"], reached["later"]) == (3, 3, 0)
     assert random["seeds"][0]["pixels"] == [36, 36]
+    assert random["effort"] == {"pixels": 9, "parts": 1}
 
 
 def test_a_clear_lead_is_told_with_its_figures(tmp_path: Path) -> None:
-    """Better, and ahead in all seeds."""
+    """Better, and ahead in all seeds; over other test images too."""
     told = results(tmp_path, [0.10, 0.11, 0.12])["strategies"]["uncertainty"]["against_random"]
     assert told["verdict"] == "better"
     assert told["text"].startswith("uncertainty beats random: AUBC +0.0825 (")
@@ -105,28 +112,93 @@ def test_a_target_that_is_not_reached_is_a_value(tmp_path: Path) -> None:
     assert near["labels"] == pytest.approx(8 + 4 * 0.05 / 0.11)
     assert near["reached"] == 3
     assert (far["labels"], far["median"], far["saved"], far["reached"]) == (None, None, None, 0)
-    assert [row[3] for row in target_rows(found)] == [NOT_REACHED, NOT_REACHED]
+    assert (far["sooner"], far["later"]) == (0, 0)
+    assert [row[4] for row in target_rows(found)] == [NOT_REACHED, NOT_REACHED]
     assert NOT_REACHED in draw_page(found, title="Simulation")
 
 
-def test_few_seeds_and_a_pool_that_ends_are_warned_of(tmp_path: Path) -> None:
-    """Both make curves say less than they seem to."""
+@given(st.lists(st.lists(st.floats(0, 1), min_size=3, max_size=3), min_size=1, max_size=4))
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_random_reaches_what_it_reaches(tmp_path: Path, random: list[list[float]]) -> None:
+    """To the last bit: the targets that nobody gave are its own."""
+    plan = imagine_plan(tmp_path, seeds=len(random), strategies=("random",))
+    write_records(plan, {("random", seed): curve for seed, curve in enumerate(random)})
+    for each in conclude(plan)["strategies"]["random"]["labels_to_target"]:
+        assert each["saved"] == 0
+        assert each["sooner"] == each["later"] == 0
+
+
+def test_seeds_that_are_sooner_or_later_than_random_are_counted(tmp_path: Path) -> None:
+    """Each beside random's curve of the same seed; never is later than any number of labels."""
+    plan = imagine_plan(tmp_path)
+    mine = [[0.30, 0.60, 0.70], [0.32, 0.40, 0.50], [0.28, 0.52, 0.61]]
+    dice = {("random", seed): RANDOM[seed] for seed in range(3)}
+    write_records(plan, dice | {("uncertainty", seed): mine[seed] for seed in range(3)})
+    found = conclude(plan, targets=[0.55])
+    told = found["strategies"]["uncertainty"]["labels_to_target"][0]
+    assert (told["reached"], told["sooner"], told["later"]) == (2, 1, 1)
+    assert target_rows(found)[1][3] == "1 of 3"
+
+
+def test_the_harder_baseline_is_compared_with_where_it_is_simulated(tmp_path: Path) -> None:
+    """Three comparisons then: each of the two with random, and uncertainty with foreground_random."""
+    plan = imagine_plan(tmp_path, strategies=("random", "uncertainty", "foreground_random"))
+    ahead = {"random": 0.0, "uncertainty": 0.1, "foreground_random": 0.2}
+    dice = {
+        (name, seed): [RANDOM[seed][0], *(each + more + 0.001 * seed * more for each in RANDOM[seed][1:])]
+        for name, more in ahead.items()
+        for seed in range(3)
+    }
+    write_records(plan, dice)
+    found = conclude(plan)
+    assert len(found["verdicts"]) == 3
+    told = found["strategies"]["uncertainty"]
+    assert told["against_random"]["text"].startswith("uncertainty beats random: ")
+    assert told["against_random"]["comparisons"] == 3
+    assert told["against_foreground_random"]["text"].startswith(
+        "uncertainty does not beat foreground_random, it is worse: "
+    )
+    assert "against_foreground_random" not in found["strategies"]["foreground_random"]
+    assert escape(told["against_foreground_random"]["text"]) in draw_page(found, title="Simulation")
+    jsonschema.validate(json.loads(json.dumps(found)), SCHEMA)
+
+
+def test_larger_lesions_are_told_as_more_work(tmp_path: Path) -> None:
+    """Labels are not hours."""
+    found = results(tmp_path, [0.1, 0.1, 0.1])
+    found["strategies"]["uncertainty"]["effort"] = {"pixels": 2400.5, "parts": 1.25}
+    assert effort_rows(found) == [["random", "9", "× 1.00", "1.00"], ["uncertainty", "2,400", "× 266.72", "1.25"]]
+
+
+def test_a_curve_that_does_not_rise_is_warned_of(tmp_path: Path) -> None:
+    """Where labels buy nothing no choice of them can."""
+    plan = imagine_plan(tmp_path)
+    write_records(
+        plan, {(name, seed): [0.5, 0.52, 0.49 + 0.01 * seed] for name in plan.strategies for seed in range(3)}
+    )
+    told = conclude(plan)["warnings"]
+    assert told[0].startswith("random's Dice does not surely rise from 4 to 12 labels (+0.0000, ")
+
+
+def test_few_seeds_few_test_images_and_a_pool_that_ends_are_warned_of(tmp_path: Path) -> None:
+    """All make curves say less than they seem to."""
     few = results(tmp_path, [0.1, 0.1])
     assert "2 seeds say little" in few["warnings"][0]
     assert "2 seeds say little" in draw_page(few, title="Simulation")
     assert results(tmp_path, [0.1, 0.1, 0.1])["warnings"] == []
     nearly = results(tmp_path, [0.1, 0.1, 0.1], pool=13)
     assert "the last round has 12 of the pool's 13 images (92%)" in nearly["warnings"][0]
+    small = results(tmp_path, [0.1, 0.1, 0.1], test=19)
+    assert "19 test images in 19 groups say little of others" in small["warnings"][0]
 
 
 def test_results_are_as_their_schema_says(tmp_path: Path) -> None:
     """With and without a verdict, a missing figure and a target that is not reached; and it is JSON."""
-    schema = json.loads((ROOT / "docs" / "simulate.schema.json").read_text())
     for lead in ([0.1, 0.11, 0.12], [0.1]):
         found = results(tmp_path, lead)
         files = write_report(tmp_path / "report", found, title="Simulation")
         assert [path.name for path in files] == ["results.json", "curves.png", "curves.html"]
-        jsonschema.validate(json.loads(files[0].read_text()), schema)
+        jsonschema.validate(json.loads(files[0].read_text()), SCHEMA)
         assert files[1].read_bytes().startswith(b"\x89PNG")
 
 

@@ -26,6 +26,7 @@ from scipy import ndimage
 from maskloop_backend.demo.slices import PROMPTS, DemoSet, make_demo_slices
 from maskloop_backend.labelstudio.controls import MaskKind
 from maskloop_backend.labelstudio.template import write_config
+from maskloop_backend.sync.comparing import compare_labels
 from maskloop_learner.pool.masks import decode_mask
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -126,4 +127,9 @@ def test_masks_are_drawn_where_the_pool_has_them_and_come_back_as_they_were(
             agreement = iou(found[label], mask)
             print(f"{kind}, task {task.ls_id}, {label}: IoU in the pool {agreement:.4f}")
             assert agreement >= cell.kind.least_iou
+    assert not compare_labels(cell.pool, cell.project_id, beat=lambda: None)
+    for task in tasks.values():
+        (row,) = cell.labels(task)
+        assert (row.shown, row.unedited) == ("model", True), "what nobody touched comes back pixel by pixel"
+        assert set(row.agreement.values()) == {1.0}
     cell.close()

@@ -46,6 +46,9 @@ def test_whichever_look_comes_next_takes_the_last_progress_along(
         now[0] += 0.3
         assert not reporter.stopped()
         now[0] += 0.3
-        reporter.progress({"step": step, "steps": 100})
+        reporter.progress({"step": step, "steps": 100, "loss": 1 / step})
         assert shown() >= step - 2
+    with pool.read() as session:
+        losses = session.get_one(Round, opened).progress["losses"]
+    assert losses == [[step, float(f"{1 / step:.5g}")] for step in range(1, shown() + 1)]
     pool.close()

@@ -54,7 +54,7 @@ class Run:
     def __init__(self, pool: Pool, settings: Settings, workers: Workers, project: int) -> None:
         self.pool, self.settings, self.workers, self.project = pool, settings, workers, project
 
-    def start(self, name: str) -> psutil.Process:
+    def start(self, name: str, lease: int = LEASE) -> psutil.Process:
         """One more worker."""
         process = self.workers.start(
             "gpu",
@@ -63,7 +63,7 @@ class Run:
             MASKLOOP_GPU_THREADS="1",
             MASKLOOP_SAMPLES="2",
             MASKLOOP_DEVICE="cpu",
-            MASKLOOP_WORKER_LEASE=str(LEASE),
+            MASKLOOP_WORKER_LEASE=str(lease),
             MASKLOOP_BEAT=str(self.settings.home / name),
         )
         return psutil.Process(process.pid)
@@ -108,7 +108,7 @@ def run(pool: Pool, settings: Settings, workers: Workers, project: int) -> Run:
 @pytest.mark.timeout(400)
 def test_two_workers_do_every_image_once(run: Run) -> None:
     """As many jobs were done as there are images, by both."""
-    both = [run.start(name) for name in ("a", "b")]
+    both = [run.start(name, lease=60) for name in ("a", "b")]  # no machine is so busy that one is taken for dead
     wait_until("both are there", lambda: pending_jobs(run.workers.conn)["gpu"]["workers"] == 2, 120)
     took = run.until("all is predicted", lambda: run.done() == IMAGES)
     run.check_whole()

@@ -7,6 +7,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,6 @@ from maskloop_learner.settings import get_settings
 
 ROOT = Path(__file__).parents[1]
 Command = Callable[..., tuple[int, str, str]]
-Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
@@ -116,36 +118,28 @@ def test_a_folder_of_other_settings_is_refused(command: Command, options: list[s
     assert "batch 3, now 2" in err
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts `maskloop simulate ...` as a process group of its own; what is left of it in the end is killed."""
-    started: list[subprocess.Popen[str]] = []
+@contextmanager
+def begin(home: Path, *words: str | Path) -> Iterator["subprocess.Popen[str]"]:
+    """`maskloop simulate ...` as a process group of its own; what is left of it in the end is killed."""
     path = os.pathsep.join(str(ROOT / folder) for folder in ("backend", "learner", "queue"))
-    home = {"MASKLOOP_HOME": str(tmp_path / "home"), "MASKLOOP_DEVICE": "cpu", "PYTHONPATH": path}
-
-    def call(*words: str | Path) -> "subprocess.Popen[str]":
-        process = subprocess.Popen(
-            [sys.executable, "-m", "maskloop_backend", "simulate", *map(str, words)],
-            env={**os.environ, **home},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        started.append(process)
-        return process
-
-    yield call
-    for process in started:
+    env = {**os.environ, "MASKLOOP_HOME": str(home), "MASKLOOP_DEVICE": "cpu", "PYTHONPATH": path}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "maskloop_backend", "simulate", *map(str, words)],
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
-SMALL = ["--strategies", "uncertainty,random", "--seeds", "2", "--steps", "3", "--workers", "2", "--initial", "2"]
-
-
-def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]", *, seconds: float = 200) -> None:
+def wait_for(condition: Callable[[], bool], process: "subprocess.Popen[str]", *, seconds: float = 500) -> None:
     """Until it holds. Raises AssertionError with what the process said when it ends first, or when that takes long."""
     until = time.monotonic() + seconds
     while not condition():
@@ -159,30 +153,82 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [each for each in processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
 
 
-def records(out: Path) -> set[str]:
-    """Finished rounds."""
-    return {str(path.relative_to(out)) for path in out.glob("rounds/**/*.json")}
+def records(out: Path) -> dict[str, dict[str, Any]]:
+    """Finished rounds, without the time that they took."""
+    found = {str(path.relative_to(out)): json.loads(path.read_text()) for path in out.glob("rounds/**/*.json")}
+    return {name: {**record, "seconds": 0} for name, record in found.items()}
 
 
-def without_seconds(out: Path) -> Any:
-    """The results, but for the time that they took."""
-    found = json.loads((out / "results.json").read_text())
-    for strategy in found["strategies"].values():
-        for campaign in strategy["seeds"]:
-            del campaign["seconds"]
-    return found
+SMALL = ["--strategies", "uncertainty,random", "--steps", "2", "--prompt", "disc=bright disc", "--target", "0.2"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interrupted:
+    """A simulation of two seeds that was killed in the middle and gone on with to its end, by two processes."""
+
+    home: Path
+    options: list[str | Path]
+    out: Path
+    orphans: list[psutil.Process]
+    """What was left of the killed one."""
+    kept: dict[str, dict[str, Any]]
+    """Rounds that were finished by then."""
+    said: str
+    notes: str
+    """Of the second run, on stdout and stderr."""
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
+    """Ten trainings, which several tests share: each looks at another side of them."""
+    root = tmp_path_factory.mktemp("simulate")
+    images, masks = write_discs(root, 12)
+    options: list[str | Path] = ["--images", images, "--masks", masks, "--batch", "2", "--rounds", "2", *SMALL]
+    home, out = root / "home", root / "out"
+    words = [*options, "--out", out, "--seeds", "2", "--workers", "2"]
+    with begin(home, *words) as killed:
+        wait_for(lambda: len(records(out)) >= 3, killed)
+        children = psutil.Process(killed.pid).children(recursive=True)
+        killed.kill()
+        psutil.wait_procs(children, timeout=20)
+        orphans, kept = alive(children), records(out)
+    with begin(home, *words) as on:
+        said, notes = on.communicate(timeout=500)
+        assert on.returncode == 0, notes
+    return Interrupted(home=home, options=options, out=out, orphans=orphans, kept=kept, said=said, notes=notes)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_simulation_leaves_figures_a_picture_and_a_page(
-    start: Start, options: list[str | Path], tmp_path: Path
-) -> None:
+@pytest.mark.timeout(900)
+def test_a_killed_simulation_leaves_no_process_and_goes_on(interrupted: Interrupted) -> None:
+    """kill -9 in the middle: its processes die too, and what is finished is not done again."""
+    assert interrupted.orphans == []
+    assert 3 <= len(interrupted.kept) < 10
+    assert f"{len(interrupted.kept)} of 10 rounds are finished already; going on" in interrupted.notes
+    ended = records(interrupted.out)
+    assert len(ended) == 10
+    assert {name: ended[name] for name in interrupted.kept} == interrupted.kept
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_simulation_that_nobody_interrupted_has_the_same_figures(interrupted: Interrupted, tmp_path: Path) -> None:
+    """Nor does it matter how many processes there were, or that another seed was simulated beside it."""
+    words = [*interrupted.options, "--out", tmp_path / "out", "--seeds", "1", "--workers", "1"]
+    with begin(interrupted.home, *words) as whole:
+        _, notes = whole.communicate(timeout=500)
+        assert whole.returncode == 0, notes
+    ended, alone = records(interrupted.out), records(tmp_path / "out")
+    assert len(alone) == 5
+    assert alone == {name: ended[name] for name in alone}
+    assert "1 seed says little" in notes
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_simulation_leaves_figures_a_picture_and_a_page(interrupted: Interrupted, command: Command) -> None:
     """From folders to verdicts in one command; a second one does nothing anew."""
-    out = tmp_path / "out"
-    run = start(*options, *SMALL, "--prompt", "disc=bright disc", "--target", "0.2")
-    said, notes = run.communicate(timeout=280)
-    assert run.returncode == 0, notes
+    out = interrupted.out
     found = json.loads((out / "results.json").read_text())
     jsonschema.validate(found, json.loads((ROOT / "docs" / "simulate.schema.json").read_text()))
     assert found["budgets"] == [2, 4, 6]
@@ -190,77 +236,37 @@ def test_a_simulation_leaves_figures_a_picture_and_a_page(
     assert [each["seed"] for each in found["strategies"]["uncertainty"]["seeds"]] == [0, 1]
     first = [found["strategies"][name]["seeds"][1]["dice"][0] for name in ("random", "uncertainty")]
     assert first[0] == first[1]
-    assert len(records(out)) == 2 * (1 + 2 * 2)
     assert list(out.rglob("*.pt")) == []
-    assert "2 seeds say little" in notes
-    assert found["verdicts"][0] + "." in said
-    assert "labels to Dice 0.200" in said
+    assert "2 seeds say little" in interrupted.notes
+    told = found["strategies"]["uncertainty"]["against_random"]
+    assert found["verdicts"] == [told["text"]]
+    assert (told["verdict"] == "better") == ("uncertainty beats random" in told["text"])
+    assert told["text"] + "." in interrupted.said
+    assert "labels to Dice 0.200" in interrupted.said
     assert (out / "curves.png").stat().st_size > 10_000
-    assert found["verdicts"][0] in (out / "curves.html").read_text()
+    assert escape(told["text"]) in (out / "curves.html").read_text()
     before = {path: path.stat().st_mtime_ns for path in out.glob("rounds/**/*.json")}
-    again = start(*options, *SMALL, "--prompt", "disc=bright disc", "--json")
-    told, notes = again.communicate(timeout=280)
+    code, again, notes = command(*interrupted.options, "--out", out, "--seeds", "2", "--json")
+    assert code == 0
     assert "10 of 10 rounds are finished already" in notes
-    assert json.loads(told)["budgets"] == [2, 4, 6]
+    assert json.loads(again)["strategies"] == found["strategies"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_killed_simulation_goes_on_with_the_same_figures(
-    start: Start, options: list[str | Path], tmp_path: Path
-) -> None:
-    """kill -9 in the middle: its processes die too, what is finished is kept, and the end is the same."""
-    out, twin = tmp_path / "out", tmp_path / "twin"
-    small = [*SMALL, "--seeds", "1"]
-    killed = start(*options, *small)
-    wait_for(lambda: len(records(out)) >= 2, killed)
-    children = psutil.Process(killed.pid).children(recursive=True)
-    killed.kill()
-    psutil.wait_procs(children, timeout=20)
-    assert alive(children) == []
-    kept = {path: (out / path).read_bytes() for path in records(out)}
-    assert 2 <= len(kept) < 5
-    on = start(*options, *small)
-    _, notes = on.communicate(timeout=280)
-    assert on.returncode == 0, notes
-    assert f"{len(kept)} of 5 rounds are finished already; going on" in notes
-    assert {path: (out / path).read_bytes() for path in kept} == kept
-    whole = start(*options[:4], "--out", twin, *options[6:], *small)
-    _, notes = whole.communicate(timeout=280)
-    assert whole.returncode == 0, notes
-    assert without_seconds(out) == without_seconds(twin)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_ctrl_c_leaves_a_folder_that_can_be_gone_on_with(
-    start: Start, options: list[str | Path], tmp_path: Path
-) -> None:
-    """It ends soon, says so, and leaves no process behind."""
+@pytest.mark.timeout(900)
+def test_ctrl_c_leaves_a_folder_that_can_be_gone_on_with(options: list[str | Path], tmp_path: Path) -> None:
+    """In the midst of a training it ends soon, says so, and leaves no process behind."""
     out = tmp_path / "out"
-    run = start(*options, *SMALL[:4], "--steps", "2000", "--workers", "2")
-    wait_for(lambda: (out / "run.json").exists() and len(psutil.Process(run.pid).children()) >= 3, run)
-    wait_for(lambda: len(list(out.glob("vectors-*.npy"))) == 1, run)
-    children = psutil.Process(run.pid).children(recursive=True)
-    # As a terminal does: to all processes of the group.
-    os.killpg(run.pid, signal.SIGINT)
-    _, notes = run.communicate(timeout=120)
+    words = [*options, *SMALL[:2], "--seeds", "1", "--steps", "2000", "--workers", "1"]
+    with begin(tmp_path / "home", *words) as run:
+        wait_for(lambda: len(list(out.glob("vectors-*.npy"))) == 1, run)
+        children = psutil.Process(run.pid).children(recursive=True)
+        assert children
+        # As a terminal does: to all processes of the group.
+        os.killpg(run.pid, signal.SIGINT)
+        _, notes = run.communicate(timeout=300)
     assert run.returncode == 130
-    assert "stopped after 0 of 10 rounds; the same command goes on from there" in notes
+    assert "stopped after 0 of 5 rounds; the same command goes on from there" in notes
     assert "Traceback" not in notes
     assert alive(children) == []
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_file_that_vanishes_meanwhile_is_named(start: Start, options: list[str | Path], tmp_path: Path) -> None:
-    """With the round in which it was missed; the other processes end."""
-    run = start(*options, *SMALL[:4], "--steps", "40", "--workers", "1")
-    wait_for(lambda: len(list((tmp_path / "out").glob("vectors-*.npy"))) == 1, run)
-    for path in (tmp_path / "masks").glob("*.png"):
-        path.unlink()
-    _, notes = run.communicate(timeout=280)
-    assert run.returncode == 1
-    assert "maskloop: seed 0, first labels, round 0: " in notes
-    assert "No such file" in notes

@@ -2,13 +2,14 @@
 
 import base64
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from simulate_fixture import LEARNING, PREDICTING, imagine_plan, make_plan
+from simulate_fixture import LEARNING, PREDICTING, die, imagine_plan, make_plan
 
 from maskloop_learner.pool.looks import Look
 from maskloop_learner.pool.masks import decode_mask, encode_mask
@@ -17,10 +18,9 @@ from maskloop_learner.select.choices import make_candidates, pick, select
 from maskloop_learner.select.choosing import ChoosingError
 from maskloop_learner.select.oracle import Oracle
 from maskloop_learner.select.plan import Plan, SimulationError, Step
-from maskloop_learner.select.quality import Sight
 from maskloop_learner.select.records import Record, read_record
 from maskloop_learner.select.sights import Lessons, Seen
-from maskloop_learner.select.simulation import finished, hold
+from maskloop_learner.select.simulation import finished, hold, run_grid
 from maskloop_learner.train.loop import TrainingCancelled
 
 FIRST = Step(0, "", 0)
@@ -38,7 +38,6 @@ def seen(place: int, uncertainty: float) -> Seen:
     """An image as a model might see it."""
     return Seen(
         place=place,
-        sight=Sight(0.5, uncertainty, np.zeros(1, np.float32), np.zeros(1, np.bool_)),
         scores={"predictive_entropy": {"mean": uncertainty}},
         shares=(0.1,),
         shown={},
@@ -55,12 +54,12 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 
 
 def test_a_round_leaves_figures_and_choices(plan: Plan) -> None:
-    """Dice of every test image, quality over what is left, a batch for each strategy; no checkpoint."""
+    """Dice of every test image, quality over the same ones, a batch for each strategy; no checkpoint."""
     first, second = told(plan, FIRST), told(plan, NEXT)
     assert first["test"].keys() == {plan.subjects[place].name for place in plan.ground.test}
     assert all(0 <= dice <= 1 for dice in first["test"].values())
     assert (first["labels"], second["labels"]) == (2, 4)
-    assert (first["quality"]["images"], second["quality"]["images"]) == (6, 4)
+    assert first["quality"]["images"] == second["quality"]["images"] == len(plan.ground.test)
     assert first["picks"].keys() == {"random", "uncertainty"}
     assert second["picks"].keys() == {"uncertainty"}
     names = [each["name"] for each in first["picks"]["uncertainty"]]
@@ -216,6 +215,28 @@ def test_every_step_comes_after_those_it_builds_on(tmp_path: Path) -> None:
     for at, step in enumerate(steps):
         assert set(plan.before(step)) <= set(steps[:at])
     assert len({plan.record(step) for step in steps}) == len(steps)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_file_that_vanishes_meanwhile_is_named(tmp_path: Path) -> None:
+    """With the round in which it was missed; the processes end, and what libraries read of threads is as before."""
+    made = make_plan(tmp_path)
+    for path in (tmp_path / "masks").glob("*.png"):
+        path.unlink()
+    before = dict(os.environ)
+    with pytest.raises(SimulationError, match=r"^seed 0, first labels, round 0: .*No such file"):
+        run_grid(made, workers=1)
+    assert finished(made) == []
+    assert dict(os.environ) == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_process_that_is_killed_is_told_with_what_to_do(tmp_path: Path) -> None:
+    """As the kernel does when memory runs out."""
+    with pytest.raises(SimulationError, match=r"was killed, perhaps for want of memory; run the same command again"):
+        run_grid(make_plan(tmp_path), workers=1, prepare=die)
 
 
 def test_two_simulations_do_not_share_a_folder(tmp_path: Path) -> None:

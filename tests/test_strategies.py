@@ -156,6 +156,14 @@ def test_diverse_looks_at_the_most_uncertain_only() -> None:
     assert more[-1].slot == "uncertain"
 
 
+def test_diverse_without_a_score_does_not_speak_of_uncertainty() -> None:
+    """It spreads over all images, and says no more than that."""
+    vectors = unit(np.random.default_rng(5).normal(size=(30, 4)))
+    picks = pick(make_candidates([math.nan] * 30, embeddings=vectors), "diverse", 3, prefilter=2)
+    assert all("the least like the others of the 30 images" in each.reason for each in picks)
+    assert not any("uncertain" in each.reason for each in picks)
+
+
 def test_diverse_takes_one_of_each_bunch() -> None:
     """Where ranking takes all from the most uncertain bunch."""
     bunches = unit(np.repeat(np.eye(4), 5, axis=0) + np.random.default_rng(0).normal(scale=0.01, size=(20, 4)))

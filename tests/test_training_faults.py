@@ -70,10 +70,10 @@ def test_kill_9_changes_no_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["plain", "stopping", "warm"])
 def test_many_kills_change_no_bit(tmp_path: Path, kind: str) -> None:
     (tmp_path / "first").write_bytes(run(tmp_path / "before", steps=2))
-    whole = run(tmp_path / "whole", kind, steps=60)
+    whole = run(tmp_path / "whole", kind, steps=30)
     chance = random.Random(7)
-    at = sorted(chance.sample(range(2, 55), 6))
-    assert killed_and_resumed(tmp_path / "killed", kind, 60, at, chance) == hashlib.sha256(whole).hexdigest()
+    at = sorted(chance.sample(range(2, 26), 3))
+    assert killed_and_resumed(tmp_path / "killed", kind, 30, at, chance) == hashlib.sha256(whole).hexdigest()
 
 
 @pytest.fixture
@@ -214,10 +214,16 @@ from maskloop_learner.model.memory import keep_freed_memory
 keep_freed_memory()
 logging.basicConfig(level="WARNING")
 torch.set_num_threads(1)
+ballast = []  # else what step 1 has freed, and the allocator keeps, is enough for step 2, or nearly: it differs
 def limit(progress):
     if progress.step == 1:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
-        resource.setrlimit(resource.RLIMIT_AS, (used + {spare}, -1))
+        resource.setrlimit(resource.RLIMIT_AS, (used, -1))
+        try:
+            while True:
+                ballast.append(torch.zeros(2**18))
+        except RuntimeError:
+            resource.setrlimit(resource.RLIMIT_AS, (used + {spare}, -1))
     print(progress.loss, flush=True)
 how = arguments(Path({folder!r}), "plain", 3) | {{"on_progress": limit, "batch": 24, "checkpoint_steps": 9}}
 train(**how)
@@ -230,7 +236,7 @@ def test_a_process_whose_memory_is_limited_goes_on_in_parts(tmp_path: Path) -> N
     """A real limit on a real allocator."""
     expected: list[float] = []
     run(tmp_path / "whole", steps=3, batch=24, on_progress=lambda p: expected.append(p.loss))
-    code = LIMITED.format(tests=str(SCRIPT.parent), spare=40 * 2**20, folder=str(tmp_path / "limited"))
+    code = LIMITED.format(tests=str(SCRIPT.parent), spare=350 * 2**20, folder=str(tmp_path / "limited"))
     env = {**os.environ, "PYTHONPATH": FLOORS, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=200, check=False

@@ -9,6 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from maskloop_backend.sync.work import waiting_tasks
+from maskloop_learner.pool.batches import find_open
 from maskloop_learner.pool.schema import Champion, Model, Project, Round, Task
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.shadow import shadow_of
@@ -66,7 +67,14 @@ class Readiness:
     shadow: int | None = None
     """A model that waits beside the champion for a person's word."""
     shadow_reason: str | None = None
+    batch: int | None = None
+    """Number of the open batch, whose tasks come first."""
     needs: tuple[Need, ...] = ()
+
+    @property
+    def order(self) -> str:
+        """In which order tasks come where there is no model."""
+        return f"in the order of batch {self.batch}" if self.batch is not None else "in random order"
 
     @property
     def next_step(self) -> str:
@@ -94,6 +102,7 @@ def readiness(session: Session, project: Project, settings: Settings, labels: La
     `labels` as they were counted just now, if they were.
     """
     images = count_images(session, project.id)
+    batch = find_open(session, project.id)
     champion = session.get(Champion, project.id)
     model = session.get_one(Model, champion.model_id) if champion else None
     running = active_round(session, project.id)
@@ -119,6 +128,7 @@ def readiness(session: Session, project: Project, settings: Settings, labels: La
         "served": project.served_version,
         "checkpoint": model.config.get("imported", {}).get("source") if model else None,
         **look_for_shadow(session, project.id),
+        "batch": batch.number if batch else None,
         "unpredicted": waiting_tasks(session, project.id, champion.version_id) if champion else 0,
     }
     return Readiness(**found, needs=tuple(list_needs(Readiness(**found), settings)))
@@ -158,7 +168,7 @@ def list_needs(found: Readiness, settings: Settings) -> Iterator[Need]:
 
 def list_steps_to_a_model(found: Readiness, settings: Settings) -> Iterator[Need]:
     """What a project without a champion waits for."""
-    what = "There is no model yet: tasks come in random order, without masks"
+    what = f"There is no model yet: tasks come {found.order}, without masks"
     either = f", or {CHECKPOINT.format(project=found.project)}"
     if found.training is not None:
         yield Need(f"{what}. The first training is {found.training}", "Keep `maskloop up` running.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Champion, Model
-from maskloop_learner.pool.snapshot import Item
+from maskloop_learner.pool.snapshot import Item, Manifest
 from maskloop_learner.pool.store import BlobError
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.gate import Decision, Rules, decide, decide_alone
@@ -105,6 +105,11 @@ def judge(
     )
     alone = {label: {"challenger": fmean(each)} for label, each in dice.items() if each}
     return replace(decision, figures=alone | decision.figures)
+
+
+def validation_groups(manifest: Manifest) -> list[str]:
+    """The group of each of a snapshot's validation images, in their order."""
+    return [group_of(item) for item in manifest["items"] if item["split"] == "validation"]
 
 
 def pair_answers(items: Sequence[Item], old: "Sequence[Answer]", new: "Sequence[Answer]") -> list[Case]:

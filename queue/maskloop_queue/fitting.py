@@ -4,7 +4,7 @@ from maskloop_learner.pool.pool import Pool
 from maskloop_learner.settings import Settings
 from maskloop_learner.train.fallback import look_after
 from maskloop_queue.challenger import train_challenger
-from maskloop_queue.contest import find_rival, judge
+from maskloop_queue.contest import find_rival, judge, validation_groups
 from maskloop_queue.plan import Plan
 from maskloop_queue.publication import publish
 from maskloop_queue.reporter import Reporter
@@ -13,7 +13,8 @@ from maskloop_queue.trials import Trial, load_examples
 
 def train_and_publish(pool: Pool, plan: Plan, settings: Settings, reporter: Reporter) -> None:
     """Train, compare with the champion, examine and publish. Raises TrainingCancelled when it is to end."""
-    from maskloop_learner.train.answers import report_answers
+    from maskloop_learner.train.answers import reliability_bins, report_answers
+    from maskloop_learner.train.confidence import measure_confidence
     from maskloop_learner.train.examination import Examination
 
     weights, warm_from = train_challenger(pool, plan, settings, reporter)
@@ -32,6 +33,8 @@ def train_and_publish(pool: Pool, plan: Plan, settings: Settings, reporter: Repo
         report_answers(answers, temperature=temperature),
         # A model that is rejected ranks nothing.
         trial.choose_ranking(predictor, temperature=temperature) if decision.outcome != "reject" else None,
+        measure_confidence(answers, validation_groups(plan.manifest), seed=settings.train_seed),
+        reliability_bins(answers),
     )
     publish(
         pool,

@@ -66,6 +66,7 @@ def publish(
                 "validation": decision.figures,
                 "decision": decision.reason,
                 "gate": decision.to_dict(),
+                "loss": row.progress.get("losses", []),
                 **found.to_dict(),
             },
             settings=settings,

@@ -10,8 +10,9 @@ from sqlalchemy.exc import OperationalError
 
 from maskloop_learner.pool.database import reason_of
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import utcnow
+from maskloop_learner.pool.schema import Round, utcnow
 from maskloop_queue.lease import held
+from maskloop_queue.losses import Losses
 
 log = logging.getLogger(__name__)
 Report = Callable[[dict[str, Any]], None]
@@ -40,12 +41,16 @@ class Reporter:
         self._next, self._over = 0.0, False
         self._doing = ""
         self._state: dict[str, Any] = {}
+        self._losses: Losses | None = None
 
     def progress(self, state: dict[str, Any]) -> None:
-        """Pass `state` on."""
+        """Pass `state` on: {"step", "steps", "loss", "eta"}. The pool gets the losses so far with it, as "losses"."""
         self._report(state)
+        if self._losses is None:
+            self._losses = self._find_losses(state["step"])
+        self._losses.add(state["step"], state["steps"], state["loss"])
         # Whichever look comes next takes it along: there are far more looks between steps than after one.
-        self._state = state
+        self._state = state | {"losses": self._losses.points}
         if time.monotonic() >= self._next or state["step"] >= state["steps"]:
             self._look()
 
@@ -65,6 +70,16 @@ class Reporter:
         if time.monotonic() >= self._next:
             self._look()
         return self._over or self._should_stop()
+
+    def _find_losses(self, step: int) -> Losses:
+        """What a process before this one has left of the steps before `step`."""
+        try:
+            with self._pool.read() as session:
+                kept = session.get_one(Round, self._round_id).progress
+        except OperationalError as error:
+            log.warning("round %d: its curve of losses begins anew: %s", self._round_id, reason_of(error))
+            return Losses()
+        return Losses.before(step, kept.get("losses", []))
 
     def _look(self) -> None:
         self._next = time.monotonic() + LOOK_EVERY

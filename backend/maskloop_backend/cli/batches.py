@@ -8,18 +8,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from maskloop_backend.batch_files import describe, describe_plan, preview, to_csv, to_json
 from maskloop_backend.cli.awaiting import tell_sync
-from maskloop_backend.cli.batch_tables import (
-    TableFormat,
-    describe,
-    describe_plan,
-    form_of,
-    preview,
-    show_rows,
-    title_of,
-    to_csv,
-    to_json,
-)
+from maskloop_backend.cli.batch_tables import TableFormat, form_of, show_rows, title_of
 from maskloop_backend.cli.context import open_pool, pick_project, print_json
 from maskloop_backend.cli.errors import CommandError
 from maskloop_backend.cli.model_serving import who
@@ -87,7 +78,10 @@ def create(
     if dry_run:
         with pool.read() as session:
             rows = preview(session, planned)
-        print_json(describe_plan(planned, rows)) if as_json else show_rows(f"{chosen.title}: would be chosen", rows)
+        if as_json:
+            print_json(describe_plan(planned, rows))
+        else:
+            show_rows(f"{chosen.title}: would be chosen", rows, note=planned.note)
         return
     batch = lock_batch(pool, chosen.id, planned, by=f"{who()} (batch command)")
     heard = tell_sync(chosen.ls_id)
@@ -96,7 +90,7 @@ def create(
     if as_json:
         print_json(describe(batch, rows))
         return
-    show_rows(title_of(batch, rows), rows)
+    show_rows(title_of(batch, rows), rows, note=batch.note)
     follows = "in a moment" if heard else "when `maskloop up` runs"
     print(f"Label Studio serves it first, and shows it as a tab of the Data Manager, {follows}.")
 
@@ -124,7 +118,7 @@ def list_all(project: ProjectOption = None, as_json: JsonOption = False) -> None
 def show(number: NumberArgument = None, project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """Show a batch image by image: why each was chosen, and whether it is labelled."""
     batch, rows = read_batch(open_pool(), project, number)
-    print_json(describe(batch, rows)) if as_json else show_rows(title_of(batch, rows), rows)
+    print_json(describe(batch, rows)) if as_json else show_rows(title_of(batch, rows), rows, note=batch.note)
 
 
 def close(project: ProjectOption = None, as_json: JsonOption = False) -> None:

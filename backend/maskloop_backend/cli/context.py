@@ -27,8 +27,8 @@ def open_pool() -> Pool:
     return Pool.open(settings)
 
 
-def pick_project(pool: Pool, wanted: str | None) -> Project:
-    """The project with this Label Studio id or title; the only one when none is named."""
+def pick_project(pool: Pool, wanted: str | None, *, how: str = "choose one with --project") -> Project:
+    """The project with this Label Studio id or title; the only one when none is named. `how` to name one."""
     with pool.read() as session:
         projects = session.scalars(select(Project).order_by(Project.id)).all()
     if not projects:
@@ -37,7 +37,7 @@ def pick_project(pool: Pool, wanted: str | None) -> Project:
     if wanted is None:
         if len(projects) == 1:
             return projects[0]
-        raise CommandError(f"several projects are connected, choose one with --project: {names}")
+        raise CommandError(f"several projects are connected, {how}: {names}")
     for project in projects:
         if wanted in (str(project.ls_id), project.title):
             return project

@@ -9,6 +9,7 @@ from maskloop_backend.fetch import FetchError
 from maskloop_backend.labelstudio.client import LabelStudioError
 from maskloop_backend.labelstudio.config import ConfigError
 from maskloop_backend.labelstudio.tokens import TokenError
+from maskloop_backend.report.writing import ReportError
 from maskloop_backend.services import PortBusy
 from maskloop_backend.supervisor import HomeBusy
 from maskloop_backend.sync.loop import AlreadyRunning
@@ -52,6 +53,7 @@ EXPECTED: tuple[type[Exception], ...] = (
     NoPreviousModel,
     NothingToCancel,
     PortBusy,
+    ReportError,
     StoreError,
     TemplateError,
     TokenError,

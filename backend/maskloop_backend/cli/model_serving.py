@@ -5,17 +5,17 @@ from typing import Annotated, Any
 
 import typer
 
-from maskloop_backend.cli.awaiting import NOT_SERVED, Progress, tell_sync, wait_served
+from maskloop_backend.champions import Change, promote_model, release_champion, roll_back
+from maskloop_backend.cli.awaiting import NOT_SERVED, tell_sync, wait_served
 from maskloop_backend.cli.chosen import ModelArgument, pick_model
 from maskloop_backend.cli.context import open_pool, pick_project, print_json
 from maskloop_backend.cli.errors import CommandError
 from maskloop_backend.cli.ranking import ProjectOption
 from maskloop_backend.cli.weights import JsonOption
+from maskloop_backend.outlook import Outlook
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Champion, Project
+from maskloop_learner.pool.schema import Project
 from maskloop_learner.settings import get_settings
-from maskloop_learner.train import registry
-from maskloop_learner.train.verification import verify_model
 
 ReasonOption = Annotated[str, typer.Option(help="Why; kept in the event log.")]
 WaitOption = Annotated[bool, typer.Option(help="Wait until Label Studio serves it.")]
@@ -40,27 +40,12 @@ def promote(
     pool, settings = open_pool(), get_settings()
     chosen = pick_project(pool, project)
     found = pick_model(pool, chosen, model)
-    with pool.read() as session:
-        champion = session.get(Champion, chosen.id)
-    if champion is not None and champion.model_id == found.id:
-        told = {"model": found.id, "version": champion.version_id, "changed": False}
-        print_json(told) if as_json else print(f"Model {found.id} is the champion already.")
+    change = promote_model(pool, chosen, found, settings, by=f"{who()} (promote command)", reason=reason)
+    if not change.changed:
+        told = {"model": change.model, "version": change.version, "changed": False}
+        print_json(told) if as_json else print(f"Model {change.model} is the champion already.")
         return
-    broken = [finding for finding in verify_model(pool, found) if finding.broken and finding.part != "snapshot"]
-    if broken and found.pruned_at is None:
-        raise CommandError(f"model {found.id} is not whole: {broken[0].what}. {broken[0].fix}")
-    with pool.write() as session:
-        version = registry.promote(
-            session,
-            session.get_one(Project, chosen.id),
-            found.id,
-            settings,
-            # As it was looked at: whoever promotes another at the same time is not overruled unseen.
-            fence=champion.fence if champion is not None else 0,
-            by=f"{who()} (promote command)",
-            reason=reason,
-        )
-    _follow(pool, chosen, found.id, version, wait=wait, as_json=as_json)
+    _follow(pool, chosen, change, wait=wait, as_json=as_json)
 
 
 def rollback(
@@ -74,19 +59,15 @@ def rollback(
     pool, settings = open_pool(), get_settings()
     chosen = pick_project(pool, project)
     number = pick_model(pool, chosen, to).id if to is not None else None
-    with pool.write() as session:
-        row = session.get_one(Project, chosen.id)
-        version = registry.roll_back(session, row, settings, by=f"{who()} (rollback command)", to=number, reason=reason)
-        model = session.get_one(Champion, chosen.id).model_id
-    _follow(pool, chosen, model, version, wait=wait, as_json=as_json)
+    change = roll_back(pool, chosen, settings, by=f"{who()} (rollback command)", to=number, reason=reason)
+    _follow(pool, chosen, change, wait=wait, as_json=as_json)
 
 
 def release(project: ProjectOption = None, as_json: JsonOption = False) -> None:
     """Unpin the champion after a promotion or rollback: a training that is under way may replace it again."""
     pool = open_pool()
     chosen = pick_project(pool, project)
-    with pool.write() as session:
-        was = registry.release(session, chosen.id, by=f"{who()} (release command)")
+    was = release_champion(pool, chosen, by=f"{who()} (release command)")
     said = "The champion is no longer pinned." if was else "The champion was not pinned."
     print_json({"released": was}) if as_json else print(said)
 
@@ -99,12 +80,13 @@ def who() -> str:
         return "somebody"
 
 
-def _follow(pool: Pool, project: Project, model: int, version: str, *, wait: bool, as_json: bool) -> None:
+def _follow(pool: Pool, project: Project, change: Change, *, wait: bool, as_json: bool) -> None:
+    model, version = change.model, change.version
     told: dict[str, Any] = {"model": model, "version": version, "changed": True, "served_after": None}
-    progress = Progress.of(pool, project.id, version)
+    outlook = Outlook.of(pool, project.id, version)
     listening = tell_sync(project.ls_id)
     if not as_json:
-        print(f"Model {model} is the champion, as {version}. {progress.outlook}")
+        print(f"Model {model} is the champion, as {version}. {outlook.words}")
     served = True
     if wait and listening:
         told["served_after"] = wait_served(pool, project.id, version)

@@ -1,6 +1,6 @@
 """`maskloop models show` and `diff`: all that is known of a model, and what differs between two."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import typer
@@ -11,6 +11,13 @@ from maskloop_backend.cli.chosen import ModelArgument, pick_model
 from maskloop_backend.cli.context import open_pool, pick_project, print_json
 from maskloop_backend.cli.ranking import ProjectOption
 from maskloop_backend.cli.weights import JsonOption
+from maskloop_backend.overview.model import (
+    Comparison,
+    read_comparisons,
+    tell_differences,
+    tell_facts,
+    tell_images,
+)
 from maskloop_learner.train.comparison import compare_models
 from maskloop_learner.train.dossier import read_dossier
 
@@ -31,8 +38,8 @@ def show(model: ModelArgument = "champion", project: ProjectOption = None, as_js
         return
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print("\n".join(describe(found)))
-    if rows := slice_rows(found["decision"]):
-        console.print(slice_table(rows))
+    if rows := list(read_comparisons(found["decision"])):
+        console.print(gate_table(rows))
 
 
 def diff(
@@ -48,75 +55,29 @@ def diff(
         return
     console = Console(highlight=False, markup=False, soft_wrap=True)
     console.print(f"Model {a} -> model {b}")
-    for part in ("about", "config", "metrics"):
-        for name, (old, new) in found[part].items():
-            change = f"  ({new - old:+.4g})" if _numbers(old, new) else ""
-            console.print(f"  {part + ' ' if part != 'about' else ''}{name}: {_say(old)} -> {_say(new)}{change}")
-    learnt = found["snapshot"]
-    for what in ("added", "removed", "changed"):
-        if names := learnt[what]:
-            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-            console.print(f"  images {what}: {len(names)} ({', '.join(names[:5])}{more})")
-    if learnt["unknown"]:
-        console.print(f"  images: {learnt['unknown']}")
+    for each in tell_differences(found):
+        console.print(f"  {each.name}: {each.before} -> {each.after}" + (f"  ({each.change})" if each.change else ""))
+    for sentence in tell_images(found["snapshot"]):
+        console.print(f"  {sentence}")
 
 
 def describe(found: dict[str, Any]) -> Iterator[str]:
     """A model's dossier in lines."""
     state = ", ".join(found["is"]) or "not served"
     yield f"Model {found['model']} of project {found['project']}: {state}"
-    yield f"  made           {found['created_at'][:19]} by {found['made_by'] or 'an earlier release'}"
-    yield f"  draws          {', '.join(found['labels'])}"
-    yield f"  backbone       {found['backbone']}" + (f" over towers {found['base']}" if found["base"] else "")
-    yield f"  weights        {found['weights']}" + (f", {found['bytes']} bytes" if found["bytes"] else "")
-    yield f"  manifest       {found['manifest'] or 'none: made by an earlier release'}"
-    code = found["code"]
-    yield f"  code           Maskloop {code.get('maskloop')}, commit {code.get('commit')}, torch {code.get('torch')}"
-    if found["fault"]:
-        yield f"  broken         {found['fault']}"
-    if found["parents"]:
-        yield f"  comes after    {' <- '.join(str(number) for number in found['parents'])}"
-    if (learnt := found["snapshot"]) is not None:
-        yield f"  learnt from    snapshot {learnt['id']}: " + (
-            learnt["unknown"] or f"{learnt['train']} images, {learnt['validation']} kept for validation"
-        )
-    yield from (f"  {label:<14} Dice {value:.3f}" for label, value in found["dice"].items())
-    yield from (f"  {label:<14} ECE {each['ece']:.3f}" for label, each in found["calibration"].items())
-    yield from (f"  {key:<14} {_say(value)}" for key, value in found["config"].items() if key != "settings")
-    if found["reason"]:
-        yield f"  gate           {found['state'] or 'decided'}: {found['reason']}"
-    for version in found["versions"]:
-        yield f"  predicts as    {version['id']} ({version['predictions']} images)"
+    yield from (f"  {name:<14} {words}" for name, words in tell_facts(found))
     for change in found["history"]:
         pin = ", pinned" if change["pinned"] else ""
         why = f": {change['reason']}" if change["reason"] else ""
         yield f"  {change['at'][:19]}  {change['what']} by {change['by']} (fence {change['fence']}{pin}){why}"
 
 
-def slice_rows(decision: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The gate's table: part, images, champion, challenger, difference, verdict."""
-    rows: list[tuple[str, ...]] = []
-    for each in decision.get("slices") or []:
-        verdict = ("ok" if each.get("passed") else "worse") if each.get("counted") else "too few to count"
-        old, new = each["champion"], each["challenger"]
-        name = f"{each['kind']} {each['name']}"
-        rows.append((name, str(each["images"]), f"{old:.3f}", f"{new:.3f}", f"{new - old:+.3f}", verdict))
-    return rows
-
-
-def slice_table(rows: list[tuple[str, ...]]) -> Table:
+def gate_table(rows: Sequence[Comparison]) -> Table:
     """For the console."""
     table = Table(title="The gate's comparison, Dice")
     for name in ("part", "images", "champion", "challenger", "difference", ""):
         table.add_column(name)
-    for row in rows:
-        table.add_row(*row)
+    for each in rows:
+        figures = (f"{each.champion:.3f}", f"{each.challenger:.3f}", f"{each.difference:+.3f}")
+        table.add_row(each.part, "" if each.images is None else str(each.images), *figures, each.verdict)
     return table
-
-
-def _numbers(*values: object) -> bool:
-    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-
-
-def _say(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)

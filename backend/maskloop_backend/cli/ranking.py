@@ -17,6 +17,7 @@ from maskloop_backend.cli.errors import CommandError
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import Ranked, answers, current_version, ranking, unscored
 from maskloop_learner.pool.schema import Prediction, Score, Task
+from maskloop_learner.pool.serving import SERVING, Served, serving_order
 from maskloop_learner.settings import get_settings
 
 DEFAULT_SCORE = "predictive_entropy/mean"
@@ -62,35 +63,55 @@ def rank(
     project: ProjectOption = None,
     limit: Annotated[int, typer.Option(min=1, help="How many images to show.")] = 20,
     by: Annotated[
-        str, typer.Option(help="Score to order by, measure/aggregation, e.g. mutual_information/patch_max.")
-    ] = DEFAULT_SCORE,
+        str,
+        typer.Option(
+            help="`serving`, the order in which Label Studio serves, or a score to order by, measure/aggregation, "
+            "e.g. mutual_information/patch_max."
+        ),
+    ] = SERVING,
     as_json: Annotated[bool, typer.Option("--json", help="Print all, as JSON for a script.")] = False,
 ) -> None:
-    """List the unlabelled images, the most uncertain first.
+    """List the unlabelled images in the order in which they are served: the open batch, then the most uncertain first.
 
-    Label Studio serves by predictive_entropy/mean, 0..1. Measures: predictive_entropy, expected_entropy,
-    mutual_information, variance; aggregations: mean, foreground_band, patch_max, top_q, boundary_norm.
+    Outside a batch Label Studio serves by predictive_entropy/mean, 0..1. Measures: predictive_entropy,
+    expected_entropy, mutual_information, variance; aggregations: mean, foreground_band, patch_max, top_q,
+    boundary_norm.
     """
     pool = open_pool()
     chosen = pick_project(pool, project)
     with pool.read() as session:
-        version = _version(session, chosen.id)
-        rows = order_by(ranking(session, chosen.id, version), by)
+        rows: list[Served | Ranked]
+        if by == SERVING:
+            rows = [*serving_order(session, chosen.id, current_version(session, chosen.id))]
+            # Before the first model an open batch alone has an order.
+            version = current_version(session, chosen.id) if rows else _version(session, chosen.id)
+        else:
+            version = _version(session, chosen.id)
+            rows = [*order_by(ranking(session, chosen.id, version), by)]
         by_label = _entropies(session, version, [row.task_id for row in rows])
-        waiting = len(unscored(session, chosen.id, version, limit=10_000_000))
+        waiting = len(unscored(session, chosen.id, version, limit=10_000_000)) if version is not None else 0
     if as_json:
         items: list[dict[str, Any]] = [
-            {"rank": n, "task": row.ls_id, "image": row.url, "uncertainty": row.uncertainty, **by_label[row.task_id]}
+            {
+                "rank": n,
+                "task": row.ls_id,
+                "image": row.url,
+                "uncertainty": row.uncertainty,
+                "batch_place": row.place if isinstance(row, Served) else None,
+                **by_label[row.task_id],
+            }
             for n, row in enumerate(rows, 1)
         ]
         print(json.dumps({"version": version, "by": by, "unscored": waiting, "ranking": items}, indent=2))
         return
-    table = Table(title=f"{chosen.title}: {len(rows)} unlabelled images under {version}, by {by}")
+    order = "as they are served" if by == SERVING else f"by {by}"
+    table = Table(title=f"{chosen.title}: {len(rows)} unlabelled images under {version or 'no model'}, {order}")
     for name in ("rank", "task", "image", "uncertainty", "per label"):
         table.add_column(name, justify="right" if name in ("rank", "task", "uncertainty") else "left")
     for n, row in enumerate(rows[:limit], 1):
         labels = ", ".join(f"{label} {value:.4f}" for label, value in by_label[row.task_id]["labels"].items())
-        table.add_row(str(n), str(row.ls_id), row.url.rsplit("/", 1)[-1], f"{row.uncertainty:.4f}", labels)
+        value = "" if row.uncertainty is None else f"{row.uncertainty:.4f}"
+        table.add_row(str(n), str(row.ls_id), row.url.rsplit("/", 1)[-1], value, labels)
     Console().print(table)
     if waiting:
         print(f"{waiting} images are not scored yet.")
@@ -131,11 +152,11 @@ def _version(session: Session, project_id: int) -> str:
     return version
 
 
-def _entropies(session: Session, version: str, task_ids: list[int]) -> dict[int, dict[str, dict[str, float]]]:
+def _entropies(session: Session, version: str | None, task_ids: list[int]) -> dict[int, dict[str, dict[str, float]]]:
     found: dict[int, dict[str, dict[str, float]]] = {task_id: {"labels": {}} for task_id in task_ids}
     statement = (
         select(Task.id, Score.label, Score.predictive_entropy)
-        .join(Prediction, answers(Prediction, version))
+        .join(Prediction, answers(Prediction, version or ""))
         .join(Score, Score.prediction_id == Prediction.id)
         .order_by(Score.label)
     )

@@ -101,9 +101,10 @@ def simulate(
     asked = read_prompts(prompt or [])
     names = [name.strip() for name in strategies.split(",") if name.strip()]
     with _plain_errors():
+        from maskloop_learner.select.cautions import warn_before
         from maskloop_learner.select.labelled import read_labelled
         from maskloop_learner.select.oracle import Oracle
-        from maskloop_learner.select.outcome import conclude, warnings
+        from maskloop_learner.select.outcome import conclude
         from maskloop_learner.select.report import write_report
         from maskloop_learner.select.simulation import hold
 
@@ -135,7 +136,7 @@ def simulate(
                 device=settings.device,
                 bases=settings.bases_folder,
             )
-            _tell(warnings(plan))
+            _tell(warn_before(plan))
             _run(plan, workers)
             results = conclude(plan, targets=target or [])
             files = write_report(out, results, title=f"Simulation on {'/'.join(images.absolute().parts[-2:])}")
@@ -215,10 +216,15 @@ def _run(plan: "Plan", workers: int) -> None:
 
 
 def _show(results: "Results", files: Sequence[Path]) -> None:
-    from maskloop_learner.select.page import AREA_HEAD, area_rows, target_head, target_rows
+    from maskloop_learner.select.tables import AREA_HEAD, EFFORT_HEAD, area_rows, effort_rows, target_head, target_rows
 
     console = Console()
-    for head, rows in ((AREA_HEAD, area_rows(results)), (target_head(results), target_rows(results))):
+    tables = (
+        (AREA_HEAD, area_rows(results)),
+        (target_head(results), target_rows(results)),
+        (EFFORT_HEAD, effort_rows(results)),
+    )
+    for head, rows in tables:
         table = Table()
         for place, name in enumerate(head):
             table.add_column(name, justify="right" if place else "left")

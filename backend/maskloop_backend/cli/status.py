@@ -60,7 +60,8 @@ def status(
 def describe(found: Readiness) -> list[str]:
     """A project's state in a few lines."""
     origin = f", imported from {found.checkpoint}" if found.checkpoint and found.served == found.version else ""
-    served = f"{found.served}{origin}" if found.served else "no masks, tasks in random order"
+    first = f", batch {found.batch} first" if found.batch is not None else ""
+    served = f"{found.served}{origin}{first}" if found.served else f"no masks, tasks {found.order}"
     waits = "when somebody asks for it" if found.labels_missing is None else f"after {found.labels_missing} more labels"
     training = found.training or ("when no label has come for a moment" if found.labels_missing == 0 else waits)
     if found.paused_at is not None:

@@ -20,6 +20,7 @@ from maskloop_backend.heatmaps import HeatMaps
 from maskloop_backend.labelstudio.client import LabelStudio, LabelStudioError
 from maskloop_backend.labelstudio.tokens import TokenError
 from maskloop_backend.sync import work
+from maskloop_backend.sync.comparing import compare_labels
 from maskloop_backend.sync.config import ConfigError, follow_config
 from maskloop_backend.sync.display import show_uncertainties
 from maskloop_backend.sync.fairness import enqueue_fairly
@@ -179,6 +180,12 @@ class Sync:
             self._note_error(project, f"the store or the home folder cannot be used: {error}")
         except DBAPIError as error:
             # Not only of an outage: one project's odd data must not stop the others.
+            log.error("project %d: the pool is busy or broken: %s", project.ls_id, reason_of(error))
+        try:
+            busy |= compare_labels(self.pool, project.id, beat=self.beat.touch)
+        except (StoreError, OSError) as error:
+            log.warning("project %d: labels cannot be compared with what was shown: %s", project.ls_id, error)
+        except DBAPIError as error:
             log.error("project %d: the pool is busy or broken: %s", project.ls_id, reason_of(error))
         try:
             # Learning goes on when Label Studio is away, and serving when Redis is.

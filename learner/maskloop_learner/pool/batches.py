@@ -30,6 +30,7 @@ def create_batch(
     options: Mapping[str, Any],
     version_id: str | None,
     by: str,
+    note: str = "",
 ) -> Batch:
     """Lock the picks, in their order, as the project's open batch.
 
@@ -51,6 +52,7 @@ def create_batch(
         options=dict(options),
         version_id=version_id,
         created_by=by,
+        note=note,
     )
     session.add(batch)
     try:

@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Executable, exists, func, null, select
+from sqlalchemy import Executable, func, null, select
 from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.embedding import find_space, read_vectors
-from maskloop_learner.pool.queries import answers, drawn, servable
-from maskloop_learner.pool.schema import Batch, BatchItem, Image, Label, Prediction, Rank, Score, Task
+from maskloop_learner.pool.queries import UNCERTAINTY, answers, drawn, servable, touched
+from maskloop_learner.pool.schema import Batch, BatchItem, Image, Prediction, Rank, Score, Task
+from maskloop_learner.predict.aggregate import AGGREGATIONS
 from maskloop_learner.select.candidates import Candidates
 from maskloop_learner.select.options import DEFAULT_SCORE, ChoosingError
 
 ROWS_AT_ONCE = 5000
+MEASURES = ("predictive_entropy", "expected_entropy", "mutual_information", "variance")
 Numbers = NDArray[np.int64]
 
 
@@ -40,8 +42,9 @@ def load_candidates(
     a task's images. embeddings, looks: whether to read these, which take memory. leave_out_open_batch: without the
     tasks of the project's open batch.
 
-    Raises ChoosingError for a score that is not kept.
+    Raises ChoosingError for a score that there is not, and for one that was kept of no image.
     """
+    check_score(score)
     images = _read_images(session, project_id, version_id, score=score, looks=looks)
     first = _first_parts(session, project_id)
     for at, ls_id in enumerate(images.ls_ids.tolist()):
@@ -96,8 +99,13 @@ class _Images:
         )
 
 
-def _unlabelled() -> ColumnElement[bool]:
-    return ~exists().where(Label.task_id == Task.id, Label.current, ~Label.deleted)
+def check_score(score: str) -> None:
+    """Raise ChoosingError for a name that no stored score has."""
+    measure, _, aggregation = score.partition("/")
+    if measure not in MEASURES or aggregation not in AGGREGATIONS:
+        raise ChoosingError(
+            f"the score must be {'|'.join(MEASURES)}, a slash, and {'|'.join(AGGREGATIONS)}; got {score!r}"
+        )
 
 
 def _read_images(session: Session, project_id: int, version_id: str | None, *, score: str, looks: bool) -> _Images:
@@ -107,7 +115,7 @@ def _read_images(session: Session, project_id: int, version_id: str | None, *, s
             Task.id,
             Task.ls_id,
             Task.group_key,
-            func.coalesce(Rank.uncertainty, Prediction.uncertainty),
+            UNCERTAINTY,
             Rank.aggregates if other else null(),
             Image.phash if looks else null(),
             Image.thumbnail if looks else null(),
@@ -116,7 +124,7 @@ def _read_images(session: Session, project_id: int, version_id: str | None, *, s
         # No version has the id "": all joins come out empty.
         .outerjoin(Prediction, answers(Prediction, version_id or ""))
         .outerjoin(Rank, answers(Rank, version_id or ""))
-        .where(*servable(project_id), _unlabelled(), Prediction.error.is_(None))
+        .where(*servable(project_id), ~touched(), Prediction.error.is_(None))
         .order_by(Task.ls_id, Task.id)
     )
     best: dict[int, tuple[float, int]] = {}
@@ -134,6 +142,11 @@ def _read_images(session: Session, project_id: int, version_id: str | None, *, s
             rows[known[1]] = row
     tasks = np.array([row[0] for row in rows], np.int64)
     scores = np.array([row[3] for row in rows], np.float64)
+    if other and np.isnan(scores).all() and any(place >= 0 for place, _ in best.values()):
+        raise ChoosingError(
+            f"{score} was kept of no image: an earlier release predicted them, which kept the mean uncertainty only; "
+            f"train once more, or take the score {DEFAULT_SCORE!r}"
+        )
     if version_id is not None and other and (scores == 0).any() and not (scores > 0).any():
         # Ranks of a single pass know predictive entropy only; masks are drawn with all samples.
         scores = _read_mask_scores(session, project_id, version_id, score=score, tasks=tasks)
@@ -157,7 +170,7 @@ def _read_mask_scores(
         select(Task.id, Score.label, Score.aggregates)
         .join(Prediction, answers(Prediction, version_id))
         .join(Score, Score.prediction_id == Prediction.id)
-        .where(*servable(project_id), _unlabelled())
+        .where(*servable(project_id), ~touched())
     )
     for task, label, aggregates in _stream(session, statement):
         value = _pick_score({label: aggregates} if aggregates else None, score)
@@ -178,16 +191,12 @@ def _stream(session: Session, statement: Executable) -> Iterable[Any]:
 
 
 def _pick_score(aggregates: dict[str, Any] | None, score: str) -> float | None:
-    """The largest over the labels; None where nothing is kept. Raises ChoosingError for a score that is never kept."""
-    if not aggregates:
-        return None
+    """The largest over the labels; None where this score is not kept."""
     measure, _, aggregation = score.partition("/")
     try:
-        return max(float(each[measure][aggregation]) for each in aggregates.values())
-    except KeyError as error:
-        kept = next(iter(aggregates.values()))
-        ways = "|".join(next(iter(kept.values()), {}))
-        raise ChoosingError(f"the score must be {'|'.join(kept)}, a slash, and {ways}; got {score!r}") from error
+        return max((float(each[measure][aggregation]) for each in (aggregates or {}).values()), default=None)
+    except KeyError:
+        return None  # an earlier release kept fewer
 
 
 def _first_parts(session: Session, project_id: int) -> dict[int, int]:
@@ -237,7 +246,7 @@ def _read_shares(
 def _read_embeddings(session: Session, project_id: int, space: str | None, images: _Images) -> NDArray[np.float32]:
     if space is None:
         return np.empty((len(images.ids), 0), np.float32)
-    statement = select(Task.id).where(*servable(project_id), _unlabelled())
+    statement = select(Task.id).where(*servable(project_id), ~touched())
     return read_vectors(session, statement, space, images.tasks)
 
 

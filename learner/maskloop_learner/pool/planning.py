@@ -43,6 +43,8 @@ class Planned:
     seed: int
     options: Mapping[str, Any]
     version_id: str | None
+    note: str = ""
+    """What is to be said of the choice, see `Choice.note`."""
 
 
 def plan_batch(pool: Pool, project_id: int, asked: Asked) -> Planned:
@@ -68,7 +70,7 @@ def plan_batch(pool: Pool, project_id: int, asked: Asked) -> Planned:
     if len(choice.picks) < asked.size:
         most = len(choice.picks)
         cure = f"ask for {most} at most" if most else "import images, or wait until they are fetched"
-        raise BatchError(f"{choice.note}; {cure}")
+        raise BatchError(f"{choice.shortage}; {cure}")
     kept = {name: str(value) if value == math.inf else value for name, value in asdict(options).items()}
     return Planned(
         picks=choice.picks,
@@ -77,6 +79,7 @@ def plan_batch(pool: Pool, project_id: int, asked: Asked) -> Planned:
         seed=seed,
         options={"size": asked.size, **kept},
         version_id=version,
+        note=choice.note,
     )
 
 
@@ -92,6 +95,7 @@ def lock_batch(pool: Pool, project_id: int, planned: Planned, *, by: str) -> Bat
             options=planned.options,
             version_id=planned.version_id,
             by=by,
+            note=planned.note,
         )
 
 

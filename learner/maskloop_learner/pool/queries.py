@@ -39,6 +39,11 @@ def drawn() -> ColumnElement[bool]:
     return exists().where(Label.task_id == Task.id, Label.current, ~Label.cancelled)
 
 
+def touched() -> ColumnElement[bool]:
+    """Condition on a task: somebody labelled or skipped it."""
+    return exists().where(Label.task_id == Task.id, Label.current, ~Label.deleted)
+
+
 def open_places(session: Session, project_id: int) -> dict[int, int]:
     """Label Studio's id of each task in the project's open batch -> its position, from 1."""
     statement = _members(project_id).add_columns(BatchItem.position)
@@ -209,22 +214,36 @@ class Ranked:
     """Label -> measure -> aggregation -> score; empty for predictions of earlier releases."""
 
 
+UNCERTAINTY: ColumnElement[float | None] = func.coalesce(Rank.uncertainty, Prediction.uncertainty)
+"""Of an image in `standing`; null where it is not ranked."""
+
+
+def standing(project_id: int, version_id: str | None) -> Select[Any]:
+    """Columns of every image that may be labelled next, the most uncertain first, those without a score last; ties by
+    Label Studio's id.
+
+    Left out is what somebody labelled or skipped, and what cannot be read or predicted. `version_id` None: no image
+    has a score.
+    """
+    return (
+        select(Task.id, Task.ls_id, Task.url, UNCERTAINTY, Rank.aggregates)
+        # No version has the id "": all joins come out empty.
+        .outerjoin(Prediction, answers(Prediction, version_id or ""))
+        .outerjoin(Rank, answers(Rank, version_id or ""))
+        .where(*servable(project_id), ~touched(), Prediction.error.is_(None))
+        .order_by(UNCERTAINTY.is_(None), UNCERTAINTY.desc(), Task.ls_id, Task.id)
+    )
+
+
 def ranking(session: Session, project_id: int, version_id: str) -> list[Ranked]:
     """Unlabelled tasks, the most uncertain first; ties by Label Studio's id. Failed images are left out.
 
     Images that are ranked but not predicted yet are in it. A task of several images stands where its most uncertain
-    one does.
+    one does. Label Studio serves the open batch before it, see `pool.serving`.
     """
-    uncertainty = func.coalesce(Rank.uncertainty, Prediction.uncertainty)
-    labelled = exists().where(Label.task_id == Task.id, Label.current, ~Label.deleted)
-    statement = (
-        select(Task.id, Task.ls_id, Task.url, uncertainty, Rank.aggregates)
-        .outerjoin(Prediction, answers(Prediction, version_id))
-        .outerjoin(Rank, answers(Rank, version_id))
-        .where(*servable(project_id), uncertainty.is_not(None), ~labelled)
-        .order_by(uncertainty.desc(), Task.ls_id, Task.id)
-    )
     found: dict[int, Ranked] = {}
-    for task, ls_id, url, score, aggregates in session.execute(statement):
+    for task, ls_id, url, score, aggregates in session.execute(
+        standing(project_id, version_id).where(UNCERTAINTY.is_not(None))
+    ):
         found.setdefault(ls_id, Ranked(task, ls_id, url, score, aggregates or {}))
     return list(found.values())

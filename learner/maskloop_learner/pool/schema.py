@@ -177,12 +177,19 @@ class Task(Base):
 
 
 class Label(Base):
-    """One version of one annotation. Rows are never changed but for `current`."""
+    """One version of one annotation. Rows are never changed but for `current`, and once for what was shown."""
 
     __tablename__ = "labels"
     __table_args__ = (
         UniqueConstraint("task_id", "ls_annotation_id", "version"),
         Index("ix_labels_current", "task_id", "current"),
+        # What is left to be compared, of a hundred thousand.
+        Index(
+            "ix_labels_uncompared",
+            "task_id",
+            sqlite_where=text("shown IS NULL"),
+            postgresql_where=text("shown IS NULL"),
+        ),
     )
 
     id: Mapped[int] = mapped_column(primary_key=True)
@@ -210,6 +217,14 @@ class Label(Base):
     """Why this version cannot be learnt from (for instance a mask of another size); else None."""
     batch_id: Mapped[int | None] = mapped_column(ForeignKey("batches.id"))
     """The batch that its task was in when the annotation was made; None: it was served outside any."""
+    shown: Mapped[str | None] = mapped_column(String(10))
+    """What its annotator found drawn, see `pool.showing.Shown`; None where it was not looked up yet."""
+    shown_version: Mapped[str | None] = mapped_column(String(40))
+    """The prediction version that was shown, or of a blind task would have been."""
+    unedited: Mapped[bool | None]
+    """Whether all masks are, pixel by pixel, what that version draws; None where there is nothing to compare with."""
+    agreement: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Label -> Dice, 0..1, with what that version draws."""
     ls_updated_at: Mapped[datetime]
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
@@ -417,7 +432,8 @@ class Round(Base):
     retry_at: Mapped[datetime | None]
     model_id: Mapped[int | None] = mapped_column(ForeignKey("models.id"))
     progress: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """{"step", "steps", "loss", "eta"} with eta in seconds."""
+    """{"step", "steps", "loss", "eta", "losses"} with eta in seconds; losses: [step, mean loss since the pair before],
+    the first steps first."""
     reason: Mapped[str | None]
     """The gate's or the failure's words."""
     decision: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -470,6 +486,8 @@ class Batch(Base):
     options: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What it was chosen with, beside the strategy: size, shares, caps."""
     seed: Mapped[int] = mapped_column(default=0)
+    note: Mapped[str] = mapped_column(default="")
+    """What was to be said of the choice: where it fell back, what it passed over; "" for nothing."""
     version_id: Mapped[str | None] = mapped_column(String(40))
     """The prediction version whose scores it was chosen by; None where no score counted."""
     ls_view_id: Mapped[int | None]

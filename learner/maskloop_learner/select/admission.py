@@ -19,17 +19,17 @@ class Admission:
         """Taken row -> how many rows were turned away because they are nearly the same picture."""
         self._groups, self._cap = candidates.groups, options.group_cap
         self._counts: Counter[int] = Counter()
-        self._turned_away: set[int] = set()
+        self._asked: set[int] = set()
         looks = candidates if candidates.phashes and candidates.thumbnails and not options.keep_duplicates else None
         self._looks = looks
         self._known = Twins()
 
     def admit(self, row: int) -> bool:
         """Take the row into the batch if it may join. A row that was turned away or taken never may."""
-        if row in self._turned_away:
+        if row in self._asked:
             return False
         group = int(self._groups[row])
-        self._turned_away.add(row)
+        self._asked.add(row)
         if self._cap is not None and group >= 0 and self._counts[group] >= self._cap:
             self.capped += 1
             return False

@@ -57,16 +57,17 @@ def run_step(plan: Plan, step: Step, *, should_stop: Callable[[], bool] = lambda
         **learning,
     )
     watcher = Watcher(plan, weights)
-    test = watcher.look(plan.ground.test, tick=tick)
-    left = watcher.look((place for place in plan.ground.pool if place not in drawn), tick=tick)
+    test = watcher.test(tick=tick)
+    choosing = choosers(plan, step)
+    left = watcher.look((place for place in plan.ground.pool if place not in drawn), tick=tick) if choosing else []
     record: Record = {
         "seed": step.seed,
         "strategy": step.strategy,
         "round": step.number,
         "labels": len(drawn),
-        "test": {plan.subjects[seen.place].name: seen.sight.dice for seen in test},
-        "quality": judge([seen.sight for seen in left]).to_dict(),
-        "picks": {name: pick(plan, step, name, left, vectors) for name in choosers(plan, step)},
+        "test": {name: sight.dice for name, sight in test.items()},
+        "quality": judge(list(test.values())).to_dict(),
+        "picks": {name: pick(plan, step, name, left, vectors) for name in choosing},
         "seconds": round(time.monotonic() - started, 1),
     }
     write_atomically(path, to_json(record).encode())

@@ -96,6 +96,12 @@ def in_order(candidates: Candidates) -> Candidates:
             f"labelled images are embedded in {candidates.labelled.shape!r} and candidates in "
             f"{candidates.embeddings.shape!r}: they must come from one space"
         )
+    for names, columns, many in (
+        ("labelled_ids", "labelled", len(candidates.labelled)),
+        ("labels", "shares", candidates.shares.shape[1]),
+    ):
+        if len(given := getattr(candidates, names)) not in (0, many):
+            raise ValueError(f"`{names}` must name each of the {many} `{columns}`, or none, got {len(given)} names")
     for name in ("scores", "shares", "embeddings", "labelled"):
         if np.isinf(getattr(candidates, name)).any():
             raise ValueError(f"candidates' `{name}` hold infinite numbers; what is not known is NaN")

@@ -1,145 +1,37 @@
-"""A line chart with bands: where everything goes, and as SVG that follows a page's light and dark."""
+"""A line chart with bands as SVG that follows a page's light and dark."""
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from html import escape
 
-WIDTH, HEIGHT = 860, 440
-LEFT, RIGHT, TOP, BOTTOM = 64, 190, 44, 56
-"""Margins; the names of the lines stand at the right."""
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#7b4ea3")
-"""Told apart by the colour-blind too (Okabe and Ito 2008), on white and on black."""
-BASELINE_COLOUR = "#7d8794"
-ROW = 24
-"""Height of a name at the right."""
-NEARLY = 1e-9
-"""Values that differ by less, for their size, are one: there is no axis between them."""
+from maskloop_learner.select.layout import BOTTOM, LEFT, Chart, Line, Point, number
 
-
-@dataclass(frozen=True)
-class Point:
-    """A value with its band, where there is one."""
-
-    x: float
-    y: float
-    low: float | None = None
-    high: float | None = None
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line. A baseline is grey and dashed."""
-
-    name: str
-    points: Sequence[Point]
-    baseline: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chart:
-    """Lines over one pair of axes, at least one point in all."""
-
-    title: str
-    x_title: str
-    y_title: str
-    lines: Sequence[Line]
-    levels: Sequence[float] = field(default_factory=tuple)
-    """Heights with a dotted line across."""
-
-    def colour(self, line: Line) -> str:
-        """Hexadecimal, by the line's place among those that are no baseline."""
-        if line.baseline:
-            return BASELINE_COLOUR
-        return COLOURS[[each for each in self.lines if not each.baseline].index(line) % len(COLOURS)]
-
-    def named(self) -> list[tuple[Line, float]]:
-        """Lines with a point, and the height in pixels of each one's name: by its end, without two in one place."""
-        shown = sorted((line for line in self.lines if line.points), key=lambda line: -line.points[-1].y)
-        heights: list[float] = []
-        for line in shown:
-            wanted = self.place(line.points[-1].x, line.points[-1].y)[1]
-            heights.append(max(wanted, heights[-1] + ROW) if heights else wanted)
-        lowest = float(HEIGHT - BOTTOM)
-        for at in reversed(range(len(heights))):
-            heights[at] = min(heights[at], lowest)
-            lowest = heights[at] - ROW
-        return list(zip(shown, heights, strict=True))
-
-    @property
-    def painted(self) -> list[Line]:
-        """Lines in the order in which they are drawn: a baseline last, the others show between its dashes."""
-        return sorted(self.lines, key=lambda line: line.baseline)
-
-    @property
-    def x_ticks(self) -> list[float]:
-        """The budgets themselves where they are few."""
-        own = sorted({point.x for line in self.lines for point in line.points})
-        return own if len(own) <= 10 else ticks(own[0], own[-1])
-
-    @property
-    def y_ticks(self) -> list[float]:
-        """Round numbers that hold all values and bands between them."""
-        values = [v for line in self.lines for p in line.points for v in (p.y, p.low, p.high) if v is not None]
-        return ticks(min([*values, *self.levels]), max([*values, *self.levels]))
-
-    def place(self, x: float, y: float) -> tuple[float, float]:
-        """Pixels from the left upper corner."""
-        xs = [point.x for line in self.lines for point in line.points]
-        low, high, bounds = min(xs), max(xs), self.y_ticks
-        across = (x - low) / (high - low) if high > low else 0.5
-        up = (y - bounds[0]) / (bounds[-1] - bounds[0])
-        return LEFT + across * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
-
-    def outline(self, line: Line) -> list[tuple[float, float]]:
-        """Corners of a line's band in pixels; none where a point has no band."""
-        banded = [(p.x, p.low, p.high) for p in line.points if p.low is not None and p.high is not None]
-        if len(banded) < 2:
-            return []
-        return [self.place(x, high) for x, _, high in banded] + [self.place(x, low) for x, low, _ in reversed(banded)]
-
-
-def ticks(low: float, high: float, *, count: int = 6) -> list[float]:
-    """About `count` round numbers at even steps, the first at `low` or below and the last at `high` or above.
-
-    Raises ValueError for bounds that are not finite or the wrong way round.
-    """
-    if not (math.isfinite(low) and math.isfinite(high) and low <= high):
-        raise ValueError(f"an axis needs finite bounds, the lower first, got {low!r} and {high!r}")
-    largest = max(1.0, abs(low), abs(high))
-    span = high - low if high - low > NEARLY * largest else largest
-    rough = span / max(1, count - 1)
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * f for f in (1, 2, 2.5, 5, 10) if power * f >= rough * 0.999)
-    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    return [round(n * step, 12) for n in range(first, max(last, first + 1) + 1)]
-
-
-def number(value: float) -> str:
-    """As short as can be: 0.55, 40."""
-    return f"{value:.6g}"
+__all__ = ["Chart", "Line", "Point", "draw_svg"]
 
 
 def draw_svg(chart: Chart) -> str:
     """The chart as an <svg> element for a page; text and axes are of the page's colour. Raises ValueError for none."""
     if not any(line.points for line in chart.lines):
         raise ValueError("a chart needs at least one point")
-    told = "; ".join(f"{line.name} ends at {line.points[-1].y:.3f}" for line in chart.lines if line.points)
     parts = [
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(f"{chart.title}: {told}")}" '
+        f'<svg viewBox="0 0 {chart.width} {chart.height}" role="img" aria-label="{escape(_tell(chart))}" '
         'font-family="system-ui, sans-serif" font-size="14" fill="currentColor">',
-        f'<text x="{LEFT}" y="22" font-size="17">{escape(chart.title)}</text>',
+        f'<text x="{LEFT}" y="22" font-size="17">{escape(chart.title)}</text>' if chart.title else "",
         *_axes(chart),
         *(_band(chart, line) for line in chart.lines),
         *(_line(chart, line) for line in chart.painted),
-        *(_name(chart, line, height) for line, height in chart.named()),
+        *(_name(chart, line, height) for line, height in chart.named() if chart.names),
         "</svg>",
     ]
     return "".join(parts)
 
 
+def _tell(chart: Chart) -> str:
+    """What the chart shows, for those who do not see it."""
+    told = "; ".join(f"{line.name} ends at {line.points[-1].y:.3f}" for line in chart.lines if line.points)
+    return f"{chart.title or f'{chart.y_title} over {chart.x_title}'}: {told}"
+
+
 def _axes(chart: Chart) -> list[str]:
-    found, right, base = [], WIDTH - RIGHT, HEIGHT - BOTTOM
+    found, right, base = [], chart.right, chart.height - BOTTOM
     for value in chart.y_ticks:
         y = chart.place(chart.x_ticks[0], value)[1]
         found.append(f'<path d="M{LEFT} {y:.1f}H{right}" stroke="currentColor" opacity=".15"/>')
@@ -150,9 +42,9 @@ def _axes(chart: Chart) -> list[str]:
     for value in chart.levels:
         y = chart.place(chart.x_ticks[0], value)[1]
         found.append(f'<path d="M{LEFT} {y:.1f}H{right}" stroke="currentColor" stroke-dasharray="2 5" opacity=".6"/>')
-    middle = (TOP + base) / 2
+    middle = (chart.top + base) / 2
     found.append(
-        f'<text x="{(LEFT + right) / 2}" y="{HEIGHT - 10}" text-anchor="middle">{escape(chart.x_title)}</text>'
+        f'<text x="{(LEFT + right) / 2}" y="{chart.height - 10}" text-anchor="middle">{escape(chart.x_title)}</text>'
     )
     found.append(
         f'<text transform="translate(16 {middle}) rotate(-90)" text-anchor="middle">{escape(chart.y_title)}</text>'
@@ -172,17 +64,19 @@ def _line(chart: Chart, line: Line) -> str:
     dash = ' stroke-dasharray="7 5"' if line.baseline else ""
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (chart.place(p.x, p.y) for p in line.points))
     dots = []
-    for p in line.points:
+    for p in line.points if line.dots else ():
         x, y = chart.place(p.x, p.y)
         told = f"{line.name}, {number(p.x)}: {p.y:.3f}"
         if p.low is not None and p.high is not None:
             told += f" ({p.low:.3f} to {p.high:.3f})"
-        dots.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"><title>{escape(told)}</title></circle>')
+        told += f", {p.note}" if p.note else ""
+        look = f'fill="none" stroke="{colour}" stroke-width="1.5"' if p.hollow else f'fill="{colour}"'
+        dots.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" {look}><title>{escape(told)}</title></circle>')
     return f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2.5"{dash}/>{"".join(dots)}'
 
 
 def _name(chart: Chart, line: Line, height: float) -> str:
-    x = WIDTH - RIGHT + 14
+    x = chart.right + 14
     return (
         f'<rect x="{x}" y="{height - 5:.1f}" width="12" height="12" rx="2" fill="{chart.colour(line)}"/>'
         f'<text x="{x + 18}" y="{height + 6:.1f}">{escape(line.name)}</text>'

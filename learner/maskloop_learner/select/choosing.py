@@ -11,6 +11,7 @@ from maskloop_learner.select.candidates import Candidates, Pick, in_order
 from maskloop_learner.select.options import ChoosingError, Options
 from maskloop_learner.select.proposals import Proposal, Proposals, Wish
 from maskloop_learner.select.reasons import Reasons
+from maskloop_learner.select.remarks import remarks, shortage
 from maskloop_learner.select.strategies import find_strategy
 
 __all__ = ["Choice", "ChoosingError", "Options", "choose", "make_choice"]
@@ -23,8 +24,10 @@ class Choice:
     """The images of a batch, and what is to be said of all of them."""
 
     picks: list[Pick]
-    note: str
+    shortage: str
     """Why there are fewer than were asked for; "" when there are as many."""
+    note: str
+    """That, where the strategy fell back, and what was passed over; "" when there is nothing to say."""
 
 
 def choose(candidates: Candidates, *, strategy: str, size: int, seed: int, options: Options) -> list[Pick]:
@@ -55,13 +58,17 @@ def make_choice(candidates: Candidates, *, strategy: str, size: int, seed: int, 
     by_lot = _collect(_draw(rows, lots), admission, int(options.random_share * wanted + 0.5))
     wish = Wish(size=wanted - len(by_lot), taken=tuple(admission.taken), rng=noise, options=options)
     found = _collect(chosen.propose(rows, wish), admission, wish.size)
-    reasons = Reasons(rows, score=options.score or chosen.score, size=wanted, twins=admission.twins)
+    score = options.score or chosen.score
+    reasons = Reasons(rows, score=score, size=wanted, twins=admission.twins)
     drawn = [reasons.explain(proposal) for proposal in by_lot]
     picks = spread([reasons.explain(proposal) for proposal in found], drawn)
-    note = _note(size, picks, rows, admission)
+    short = shortage(size, len(picks), rows, admission)
+    mine = [proposal.row for proposal in found]
+    asides = remarks(rows, mine, strategy=chosen, score=score, admission=admission, short=bool(short))
+    note = ". ".join(sentence[:1].upper() + sentence[1:] for sentence in filter(None, (short, *asides)))
     if note:
         log.info("%s", note)
-    return Choice(picks=picks, note=note)
+    return Choice(picks=picks, shortage=short, note=note)
 
 
 def spread(ordered: Sequence[Pick], between: Sequence[Pick]) -> list[Pick]:
@@ -89,15 +96,3 @@ def _collect(proposals: Proposals, admission: Admission, size: int) -> list[Prop
     except StopIteration:
         pass
     return found
-
-
-def _note(size: int, picks: Sequence[Pick], candidates: Candidates, admission: Admission) -> str:
-    if len(picks) == size:
-        return ""
-    twins = admission.twins.total()
-    causes = [
-        f"there are {len(candidates):,} candidates" if len(candidates) < size else "",
-        f"{twins:,} are nearly the same picture as a chosen one" if twins else "",
-        f"{admission.capped:,} are of groups that have as many as may be" if admission.capped else "",
-    ]
-    return f"{len(picks):,} images chosen of {size:,} asked for: " + ", ".join(filter(None, causes))

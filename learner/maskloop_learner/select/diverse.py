@@ -23,9 +23,9 @@ def propose_diverse(candidates: Candidates, wish: Wish) -> Proposals:
     order = most_first(candidates.scores, candidates.tie_break)
     order = order[~np.isin(order, np.array(wish.taken, np.int64))]
     embedded = candidates.embedded
-    near = order[embedded[order]]
+    near, kind = order[embedded[order]], "images"
     if not np.isnan(candidates.scores).all():
-        near = near[: wish.options.prefilter * wish.size]
+        near, kind = near[: wish.options.prefilter * wish.size], "most uncertain"
     vectors = candidates.embeddings[near]
     taken = [row for row in wish.taken if embedded[row]]
     nearest = nearest_distance(vectors, np.concatenate([candidates.labelled, candidates.embeddings[taken]]))
@@ -34,7 +34,7 @@ def propose_diverse(candidates: Candidates, wish: Wish) -> Proposals:
         at = int(np.argmax(np.where(left, nearest, -1)))
         left[at] = False
         row, score = int(near[at]), float(candidates.scores[near[at]])
-        words = f"the least like the others of the {len(near):,} most uncertain"
+        words = f"the least like the others of the {len(near):,} {kind}"
         taken_now = yield Proposal(row=row, slot="diverse", score=None if np.isnan(score) else score, words=words)
         if taken_now:
             nearest = np.minimum(nearest, distances(vectors, vectors[at]))

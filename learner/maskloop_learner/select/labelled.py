@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from maskloop_learner.data import DataError
 from maskloop_learner.data.files import open_item
 from maskloop_learner.data.layout import Item
-from maskloop_learner.data.sheets import read_sheet
+from maskloop_learner.data.sheets import describe_twin, read_sheet
 from maskloop_learner.pool.groups import group_of, make_grouping
 from maskloop_learner.prompts.location import find_location
 
@@ -161,8 +161,8 @@ def _by_sheet(
     if len(labels) > 1:
         raise LabelledError(f"a workbook has one mask for each image, but there are labels {', '.join(labels)}")
     label, folder = next(iter(labels.items()))
-    masks, rows = list_files(folder) if folder.is_dir() else {}, read_sheet(sheet).rows
-    subjects, placed = [], 0
+    masks, table = list_files(folder) if folder.is_dir() else {}, read_sheet(sheet)
+    rows, subjects, placed = table.rows, [], 0
     for row in rows:
         if row.image not in files or row.mask not in masks:
             continue
@@ -175,6 +175,11 @@ def _by_sheet(
     if not subjects:
         raise LabelledError(f"{sheet}: none of its {len(rows)} rows names an image and a mask that are there")
     notes = []
+    if clashes := table.clashes:
+        more = f" (and {len(clashes) - 1} more)" if len(clashes) > 1 else ""
+        notes.append(f"{describe_twin(clashes[0])}{more}; the first row of an image counts")
+    if unnamed := [name for name in files if name not in {row.image for row in rows}]:
+        notes.append(f"{len(unnamed)} images that {sheet.name} does not name are left out: {listed(unnamed)}")
     if absent := len(rows) - len(subjects):
         notes.append(f"{absent} of {len(rows)} rows of {sheet.name} are left out: their image or mask is not there")
     if placed:

@@ -7,9 +7,9 @@ import math
 
 DIGITS = 9
 """Decimals of a serving score outside a batch."""
-LEAST = 1e-9
-"""The lowest of these: below it are the members of the open batch alone."""
-MOST_MEMBERS = 999_999
+LEAST = 5e-10
+"""The lowest of these, of an uncertainty of 1: below it are the members of the open batch alone."""
+MOST_MEMBERS = 499_999
 STEP = 1e15
 """A batch's scores lie 1 / STEP apart: so many that the last one stays below LEAST."""
 
@@ -17,8 +17,8 @@ STEP = 1e15
 def plain_score(uncertainty: float) -> float:
     """Serving score of a task outside the open batch: 1 - uncertainty, so that the most uncertain comes first.
 
-    uncertainty: mean predictive entropy, 0..1; returns LEAST..1. Raises ValueError for one that is no finite number:
-    as a null it would be served before all others.
+    uncertainty: mean predictive entropy, 0..1; returns LEAST..1, equal only where nine decimals are equal. Raises
+    ValueError for one that is no finite number: as a null it would be served before all others.
     """
     if not math.isfinite(uncertainty):
         raise ValueError(f"an uncertainty must be a finite number, got {uncertainty!r}")

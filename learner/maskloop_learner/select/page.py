@@ -5,10 +5,11 @@ from html import escape
 from typing import Any
 
 from maskloop_learner.select.chart import Chart, Line, Point, draw_svg
-from maskloop_learner.select.outcome import LEVEL, Results
+from maskloop_learner.select.outcome import PREFIX, Results
 from maskloop_learner.select.plan import BASELINE
+from maskloop_learner.select.tables import AREA_HEAD, EFFORT_HEAD, area_rows, effort_rows, target_head, target_rows
+from maskloop_learner.select.verdicts import LEVEL
 
-NOT_REACHED = "not reached"
 QUALITY = {
     "spearman": "Spearman of image uncertainty and 1 - Dice (1: perfect order, 0: none)",
     "auroc": "AUROC of pixel entropy for wrong pixels (1: perfect, 0.5: no use)",
@@ -96,8 +97,10 @@ def draw_page(results: Results, *, title: str) -> str:
         "Dotted: the targets below.</p>"
         f"<h2>Area under the curve (AUBC)</h2>{_areas(results)}"
         f"<h2>Labels to a target</h2>{_targets(results)}"
+        f"<h2>What was labelled</h2>{table(EFFORT_HEAD, effort_rows(results), name='What was labelled')}"
+        '<p class="dim">A label is not a label: images with larger lesions take longer to draw.</p>'
         f"<h2>Does uncertainty tell where the model is wrong?</h2>"
-        '<p class="dim">On the images of the pool that are not labelled yet, mean over seeds.</p>'
+        '<p class="dim">On the test images, mean over seeds.</p>'
         f"{''.join(draw_svg(chart) for chart in charts)}"
         f"<h2>Settings</h2>{_settings(options)}</main></body></html>\n"
     )
@@ -111,71 +114,22 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, name: str) -> s
     return f"{region}<table><thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
-def show(value: float | None, *, sign: bool = False, digits: int = 4) -> str:
-    """A figure, or a dash where there is none."""
-    return "–" if value is None else f"{value:{'+' if sign else ''}.{digits}f}"
-
-
-def area_rows(results: Results) -> list[list[str]]:
-    """Strategy, AUBC, last Dice, difference to random with its interval, p, seeds ahead; the best AUBC first."""
-    ordered = sorted(results["strategies"].items(), key=lambda item: -item[1]["aubc"]["mean"])
-    rows = []
-    for name, found in ordered:
-        row = [name, show(found["aubc"]["mean"]), show(found["curve"][-1]["mean"])]
-        against = found.get("against_random")
-        if against is None:
-            rows.append([*row, "–", "–", "–", "–"])
-            continue
-        low, high = (show(against[bound], sign=True) for bound in ("low", "high"))
-        told = "–" if against["low"] is None else f"{low} to {high}"
-        ahead = f"{against['ahead']} of {against['seeds']}"
-        rows.append([*row, show(against["mean"], sign=True), told, show(against["p"], digits=3), ahead])
-    return rows
-
-
-AREA_HEAD = ("strategy", "AUBC", "last Dice", "to random", "interval", "p", "ahead")
-
-
-def target_rows(results: Results) -> list[list[str]]:
-    """Strategy, then for each target labels of the mean curve and how many random needs more."""
-    return [
-        [name, *(text for each in found["labels_to_target"] for text in _reach(each, name))]
-        for name, found in results["strategies"].items()
-    ]
-
-
-def target_head(results: Results) -> list[str]:
-    """Of `target_rows`."""
-    return [
-        "strategy",
-        *(text for target in results["targets"] for text in (f"labels to Dice {target['dice']:.3f}", "saved")),
-    ]
-
-
-def _reach(each: Mapping[str, Any], name: str) -> tuple[str, str]:
-    labels = NOT_REACHED if each["labels"] is None else f"{each['labels']:.1f}"
-    return labels, "–" if name == BASELINE or each["saved"] is None else f"{each['saved']:+.1f}"
-
-
 def _verdicts(results: Results) -> str:
-    found = [
-        f'<li class="{each["against_random"]["verdict"]}">{escape(each["against_random"]["text"])}</li>'
-        for each in results["strategies"].values()
-        if "against_random" in each
-    ]
-    found += [f'<li class="warning">{escape(text)}</li>' for text in results["warnings"]]
-    return f'<ul class="verdicts">{"".join(found)}</ul>'
+    told = [each for found in results["strategies"].values() for name, each in found.items() if name.startswith(PREFIX)]
+    items = [(each["verdict"], each["text"]) for each in told]
+    items += [("warning", text) for text in results["warnings"]]
+    listed = "".join(f'<li class="{kind}">{escape(text)}</li>' for kind, text in items)
+    return f'<ul class="verdicts">{listed}</ul>'
 
 
 def _areas(results: Results) -> str:
-    compared = [each["against_random"] for each in results["strategies"].values() if "against_random" in each]
-    told = ""
-    if compared:
-        told = (
-            f'<p class="dim">Differences are paired by seed. Their intervals hold for all {len(compared)} comparisons '
-            f"at once with {LEVEL:.0%} (Bonferroni); p is of one comparison alone.</p>"
+    note = ""
+    if count := len(results["verdicts"]):
+        note = (
+            f'<p class="dim">Differences are paired by seed. Intervals hold for all {count} comparisons at once with '
+            f"{LEVEL:.0%}, and p is corrected for as many (Bonferroni).</p>"
         )
-    return table(AREA_HEAD, area_rows(results), name="Area under the curve") + told
+    return table(AREA_HEAD, area_rows(results), name="Area under the curve") + note
 
 
 def _targets(results: Results) -> str:
@@ -183,7 +137,8 @@ def _targets(results: Results) -> str:
     return (
         table(target_head(results), target_rows(results), name="Labels to a target")
         + f'<p class="dim">Of the mean curve, between two budgets by a straight line. Targets: {escape(why)}. '
-        "Saved: labels that random needs more.</p>"
+        "Saved: labels that random's mean curve needs more. Sooner: seeds whose own curve is there before random's of "
+        "the same seed.</p>"
     )
 
 

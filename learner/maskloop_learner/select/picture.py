@@ -7,7 +7,7 @@ from itertools import pairwise
 from PIL import Image as Pillow
 from PIL import ImageColor, ImageDraw, ImageFont
 
-from maskloop_learner.select.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Chart, Line, number
+from maskloop_learner.select.layout import BOTTOM, LEFT, Chart, Line, number
 
 FINE = 4
 """Everything is drawn this many times larger and then halved: smooth lines, and twice the SVG's size."""
@@ -19,10 +19,10 @@ BAND_OPACITY = 36
 
 
 def draw_png(chart: Chart) -> bytes:
-    """1720 x 880 pixels. Raises ValueError for a chart without a point."""
+    """Twice the chart's size: 1720 x 880 pixels where it names none. Raises ValueError for a chart without a point."""
     if not any(line.points for line in chart.lines):
         raise ValueError("a chart needs at least one point")
-    picture = Pillow.new("RGB", (WIDTH * FINE, HEIGHT * FINE), "white")
+    picture = Pillow.new("RGB", (chart.width * FINE, chart.height * FINE), "white")
     _draw_axes(picture, chart)
     for line in chart.lines:
         if corners := chart.outline(line):
@@ -32,17 +32,19 @@ def draw_png(chart: Chart) -> bytes:
     pen = ImageDraw.Draw(picture)
     for line in chart.painted:
         _draw_line(pen, chart, line)
-    for line, height in chart.named():
-        x = WIDTH - RIGHT + 14
+    for line, height in chart.named() if chart.names else ():
+        x = chart.right + 14
         pen.rounded_rectangle((*_at(x, height - 5), *_at(x + 12, height + 7)), 2 * FINE, fill=chart.colour(line))
         _write(pen, (x + 18, height + 1), line.name, anchor="lm")
     buffer = io.BytesIO()
-    picture.resize((WIDTH * FINE // SHRINK, HEIGHT * FINE // SHRINK), Pillow.Resampling.LANCZOS).save(buffer, "PNG")
+    picture.resize((chart.width * FINE // SHRINK, chart.height * FINE // SHRINK), Pillow.Resampling.LANCZOS).save(
+        buffer, "PNG"
+    )
     return buffer.getvalue()
 
 
 def _draw_axes(picture: Pillow.Image, chart: Chart) -> None:
-    pen, right, base = ImageDraw.Draw(picture), WIDTH - RIGHT, HEIGHT - BOTTOM
+    pen, right, base = ImageDraw.Draw(picture), chart.right, chart.height - BOTTOM
     for value in chart.y_ticks:
         y = chart.place(chart.x_ticks[0], value)[1]
         pen.line((*_at(LEFT, y), *_at(right, y)), fill=FAINT, width=FINE)
@@ -53,10 +55,10 @@ def _draw_axes(picture: Pillow.Image, chart: Chart) -> None:
         y = chart.place(chart.x_ticks[0], value)[1]
         _dash(pen, (LEFT, y), (right, y), fill=DIM, width=1, dash=2, space=5)
     _write(pen, (LEFT, 10), chart.title, size=17)
-    _write(pen, ((LEFT + right) / 2, HEIGHT - 8), chart.x_title, anchor="mb")
-    side = Pillow.new("RGB", ((base - TOP) * FINE, 22 * FINE), "white")
-    _write(ImageDraw.Draw(side), ((base - TOP) / 2, 11), chart.y_title, anchor="mm")
-    picture.paste(side.rotate(90, expand=True), _at(2, TOP))
+    _write(pen, ((LEFT + right) / 2, chart.height - 8), chart.x_title, anchor="mb")
+    side = Pillow.new("RGB", ((base - chart.top) * FINE, 22 * FINE), "white")
+    _write(ImageDraw.Draw(side), ((base - chart.top) / 2, 11), chart.y_title, anchor="mm")
+    picture.paste(side.rotate(90, expand=True), _at(2, chart.top))
 
 
 def _draw_line(pen: ImageDraw.ImageDraw, chart: Chart, line: Line) -> None:
@@ -66,8 +68,9 @@ def _draw_line(pen: ImageDraw.ImageDraw, chart: Chart, line: Line) -> None:
             _dash(pen, start, end, fill=colour, width=2.5, dash=DASH, space=SPACE)
         else:
             pen.line((*_at(*start), *_at(*end)), fill=colour, width=round(2.5 * FINE))
-    for x, y in places:
-        pen.ellipse((*_at(x - 4, y - 4), *_at(x + 4, y + 4)), fill=ImageColor.getrgb(colour))
+    for point, (x, y) in zip(line.points, places, strict=True) if line.dots else ():
+        inside = "white" if point.hollow else ImageColor.getrgb(colour)
+        pen.ellipse((*_at(x - 4, y - 4), *_at(x + 4, y + 4)), fill=inside, outline=colour, width=round(1.5 * FINE))
 
 
 def _dash(

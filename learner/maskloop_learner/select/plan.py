@@ -135,7 +135,7 @@ class Plan:
         }
 
     def digest(self) -> str:
-        """Another when images, masks, prompts or groups were added, replaced or removed."""
+        """Another when images, masks, prompts or groups were added, removed or changed; of files the size counts."""
         items: list[Item] = [item for subject in self.subjects for item in subject.items()]
         parts = [digest_items(items), repr(self.ground.groups), repr(self.ground.test)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -1,4 +1,8 @@
-"""Whether uncertainty tells where a model is wrong, on the images that it has not learnt from."""
+"""Whether uncertainty tells where a model is wrong.
+
+It is judged on the test images. What is left of the pool would not do: each strategy has taken other images out of it,
+and uncertain ones first.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -32,7 +32,7 @@ class Record(TypedDict):
     test: dict[str, float]
     """Name -> Dice, of the frozen test images."""
     quality: dict[str, Any]
-    """Of the uncertainty, over the images that are not labelled."""
+    """Of the uncertainty, over the same images."""
     picks: dict[str, list[Picked]]
     """Strategy -> what it chose next; in round 0 of all strategies."""
     seconds: float

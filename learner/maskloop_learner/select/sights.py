@@ -24,11 +24,10 @@ VERSION = "evaluation"
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """One image as one model sees it."""
+    """One image that is not labelled yet, as one model sees it."""
 
     place: int
     """Of the plan's subjects."""
-    sight: Sight
     scores: Mapping[str, Mapping[str, float]]
     """Measure -> aggregation -> the largest of the labels'."""
     shares: tuple[float, ...]
@@ -69,36 +68,54 @@ class Watcher:
         precision = plan.learning["precision"]
         self._predictor = Predictor(weights=weights, device=plan.device, bases=Bases(plan.bases), precision=precision)
 
-    def look(self, places: Iterable[int], *, tick: Callable[[], None] = lambda: None) -> list[Seen]:
-        """Predict and measure, in this order. Raises ItemError for a file that can no longer be read."""
-        found = []
-        for place in places:
-            found.append(self._look_at(place, self._plan.subjects[place]))
+    def test(self, *, tick: Callable[[], None] = lambda: None) -> dict[str, Sight]:
+        """Name -> what the model makes of each test image, beside the truth. Raises ItemError for a file that can no
+        longer be read."""
+        found = {}
+        for place in self._plan.ground.test:
+            subject = self._plan.subjects[place]
+            image, truth = subject.open()
+            told = self._predict(subject, image, keep_maps=True)
+            found[subject.name] = see(told, truth, uncertainty=score_labels(told)["predictive_entropy"]["mean"])
             tick()
         return found
 
-    def _look_at(self, place: int, subject: Subject) -> Seen:
-        image, truth = subject.open()
-        told = self._predictor.predict(
+    def look(self, places: Iterable[int], *, tick: Callable[[], None] = lambda: None) -> list[Seen]:
+        """What strategies may know of these subjects, in this order. Raises ItemError as `test`."""
+        found, swayed = [], self._plan.oracle.swayed
+        for place in places:
+            subject = self._plan.subjects[place]
+            told = self._predict(subject, subject.open()[0])
+            found.append(
+                Seen(
+                    place=place,
+                    scores=score_labels(told),
+                    shares=tuple(float(each.mask.mean()) for each in told.values()),
+                    shown={label: encode_mask(each.mask) for label, each in told.items()} if swayed else {},
+                )
+            )
+            tick()
+        return found
+
+    def _predict(
+        self, subject: Subject, image: NDArray[np.uint8], *, keep_maps: bool = False
+    ) -> dict[str, LabelPrediction]:
+        return self._predictor.predict(
             image,
             prompts=subject.prompts,
             version=VERSION,
             image_digest=hashlib.sha256(image.tobytes()).hexdigest(),
-            keep_maps=True,
+            keep_maps=keep_maps,
             **self._plan.predicting,
         )
-        scores = {
-            measure: {name: max(each.aggregates[measure][name] for each in told.values()) for name in values}
-            for measure, values in next(iter(told.values())).aggregates.items()
-        }
-        swayed = self._plan.oracle.swayed
-        return Seen(
-            place=place,
-            sight=see(told, truth, uncertainty=scores["predictive_entropy"]["mean"]),
-            scores=scores,
-            shares=tuple(float(each.mask.mean()) for each in told.values()),
-            shown={label: encode_mask(each.mask) for label, each in told.items()} if swayed else {},
-        )
+
+
+def score_labels(told: Mapping[str, LabelPrediction]) -> dict[str, dict[str, float]]:
+    """Measure -> aggregation -> the largest of the labels', which is what a project ranks an image by."""
+    return {
+        measure: {name: max(each.aggregates[measure][name] for each in told.values()) for name in values}
+        for measure, values in next(iter(told.values())).aggregates.items()
+    }
 
 
 def see(told: Mapping[str, LabelPrediction], truth: Mapping[str, Mask], *, uncertainty: float) -> Sight:

@@ -37,12 +37,16 @@ def finished(plan: Plan) -> list[Step]:
     return [step for step in plan.steps() if read_record(plan, step) is not None]
 
 
+def prepare_nothing(parent: int) -> None:
+    """What processes begin with where nothing else is asked for; by name, because they import it."""
+
+
 def run_grid(
     plan: Plan,
     *,
     workers: int,
     on_step: Callable[[Step], None] = lambda step: None,
-    prepare: Callable[[int], None] = lambda parent: None,
+    prepare: Callable[[int], None] = prepare_nothing,
 ) -> None:
     """Do all steps that are not finished; `on_step` is told of each that is now.
 
@@ -76,6 +80,11 @@ def run_grid(
                 _raise(future, step)
                 done.add(step)
                 on_step(step)
+    except BrokenProcessPool as error:
+        raise SimulationError(
+            "a process of the simulation was killed, perhaps for want of memory; run the same command again, with "
+            "fewer --workers if it happens again: it goes on where it was"
+        ) from error
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
@@ -88,12 +97,8 @@ def run_grid(
 
 def _raise(future: Future[None], step: Step) -> None:
     error = future.exception()
-    if isinstance(error, BrokenProcessPool):
-        raise SimulationError(
-            "a process of the simulation was killed, perhaps for want of memory; run the same command again, with "
-            "fewer --workers if it happens again: it goes on where it was"
-        ) from error
-    if isinstance(error, SimulationError | OSError | RuntimeError | ValueError):
+    # BrokenProcessPool is a RuntimeError too, but no step's.
+    if isinstance(error, OSError | RuntimeError | ValueError) and not isinstance(error, BrokenProcessPool):
         raise SimulationError(f"{step.name}: {error}") from error
     if error is not None:
         raise error

@@ -13,6 +13,7 @@ from maskloop_learner.train.calibration import (
     Band,
     CalibrationReport,
     expected_calibration_error,
+    reliability,
     report_bands,
     take_band,
 )
@@ -104,6 +105,16 @@ def calibration_errors(answers: Sequence[Answer]) -> dict[str, float]:
         )
         for label, mine in by_label(answers).items()
     }
+
+
+def reliability_bins(answers: Sequence[Answer]) -> dict[str, list[list[float]]]:
+    """Label -> bins [mean probability, share of foreground, pixels], for a reliability diagram; see `reliability`."""
+    found = {}
+    for label, mine in by_label(answers).items():
+        p = np.concatenate([each.band.probability for each in mine])
+        bins = reliability(p, np.concatenate([each.band.truth for each in mine]))
+        found[label] = [[round(mean, 5), round(share, 5), pixels] for mean, share, pixels in bins]
+    return found
 
 
 def by_label(answers: Sequence[Answer]) -> dict[str, list[Answer]]:

@@ -31,6 +31,7 @@ __all__ = [
     "excess_aurc",
     "expected_calibration_error",
     "fit_temperature",
+    "reliability",
     "report_bands",
     "report_calibration",
     "risk_coverage",
@@ -119,6 +120,22 @@ def expected_calibration_error(probability: Map, truth: Mask, bins: int = 15) ->
     pixels are near 0 or 1 and bins of equal width would be empty. Equal probabilities have one frequency, so a bin's
     edge among them does not depend on their order. Raises ValueError for other shapes, types or values.
     """
+    values, frequency = calibration_pairs(probability, truth, bins)
+    gaps = np.array_split(values - frequency, bins)
+    return sum(abs(float(part.sum())) for part in gaps) / truth.size
+
+
+def reliability(probability: Map, truth: Mask, bins: int = 15) -> list[tuple[float, float, int]]:
+    """(mean probability, share of foreground, pixels) of each of the bins of `expected_calibration_error`.
+
+    The least probable bin first; without the empty ones, where there are fewer pixels than bins. Raises as it does.
+    """
+    pairs = [np.array_split(each, bins) for each in calibration_pairs(probability, truth, bins)]
+    return [(float(p.mean()), float(f.mean()), int(p.size)) for p, f in zip(*pairs, strict=True) if p.size]
+
+
+def calibration_pairs(probability: Map, truth: Mask, bins: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of every pixel its probability, ascending, and the share of foreground among those of the same probability."""
     if probability.shape != truth.shape or truth.dtype != np.bool_ or not truth.size:
         raise ValueError(f"truth must be bool {probability.shape!r}, not empty, got {truth.dtype} {truth.shape!r}")
     if bins < 1:
@@ -127,8 +144,8 @@ def expected_calibration_error(probability: Map, truth: Mask, bins: int = 15) ->
         raise ValueError("probability must be in 0..1, got others or NaN")
     values, group = np.unique(probability.ravel().astype(np.float64), return_inverse=True)
     frequency = np.bincount(group, weights=truth.ravel()) / np.bincount(group)
-    gaps = (values - frequency)[np.sort(group)]
-    return sum(abs(float(part.sum())) for part in np.array_split(gaps, bins)) / truth.size
+    order = np.sort(group)
+    return values[order], frequency[order]
 
 
 @dataclass(frozen=True)

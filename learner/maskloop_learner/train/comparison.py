@@ -50,12 +50,12 @@ def changes(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Ch
 
 
 def flatten(tree: Mapping[str, Any], *, before: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of all leaves; a list is one. Words of a decision are left out, they always differ."""
+    """(dotted name, value) of all leaves; a list is one. Words of a decision and curves always differ: left out."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            if before or name != "gate":
+            if before or name not in ("gate", "reliability"):
                 yield from flatten(value, before=f"{before}{name}.")
-        elif name not in ("decision", "reason"):
+        elif name not in ("decision", "reason", "loss"):
             yield f"{before}{name}", value
 
 

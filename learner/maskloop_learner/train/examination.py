@@ -40,6 +40,10 @@ class Examination:
     calibration: dict[str, CalibrationReport] = field(default_factory=dict)
     """Label -> report on the validation set."""
     sampling: SamplingChoice | None = None
+    dice: dict[str, Any] = field(default_factory=dict)
+    """As `measure_confidence` gives it."""
+    reliability: dict[str, list[list[float]]] = field(default_factory=dict)
+    """As `reliability_bins` gives it."""
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types, for the model's manifest."""
@@ -48,6 +52,8 @@ class Examination:
             "temperature_reason": self.temperature_reason,
             "calibration": {label: report.to_dict() for label, report in self.calibration.items()},
             "sampling": self.sampling.to_dict() if self.sampling else None,
+            **({"dice": self.dice} if self.dice else {}),
+            **({"reliability": self.reliability} if self.reliability else {}),
         }
 
 

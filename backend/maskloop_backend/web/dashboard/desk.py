@@ -58,6 +58,8 @@ class Desk:
     pictures: Threads
     connection: redis.Redis
     """To the queue; Redis may be down."""
+    choosing: Threads = field(default_factory=lambda: Threads(1, "choosing"))
+    """For choosing batches, one at a time: it takes seconds, and hundreds of megabytes, of a large pool."""
     boards: Boards = field(default_factory=Boards)
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -70,6 +72,7 @@ class Desk:
         self.stopping.set()
         self.threads.close()
         self.pictures.close()
+        self.choosing.close()
 
     def _prepare(self) -> None:
         try:

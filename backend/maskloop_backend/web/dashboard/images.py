@@ -13,6 +13,7 @@ from maskloop_backend.web.dashboard.details import find_details
 from maskloop_backend.web.dashboard.listing import Listing
 from maskloop_backend.web.dashboard.wishes import STATES, Cursor, State, Wish
 from maskloop_backend.web.errors import WebError
+from maskloop_learner.pool.batches import find_open
 from maskloop_learner.pool.queries import current_version
 from maskloop_learner.pool.schema import Batch, Project
 
@@ -142,8 +143,9 @@ def open_listing(session: Session, boards: Boards, project: Project) -> Listing:
 
 
 def first_state(listing: Listing) -> State:
-    """What is shown where nothing is asked for: without a model nothing is ranked."""
-    return "queue" if listing.version is not None else "all"
+    """What is shown where nothing is asked for: without a model nothing is ranked, but a batch has its order."""
+    has_order = listing.version is not None or find_open(listing.session, listing.project.id) is not None
+    return "queue" if has_order else "all"
 
 
 def read_cards(session: Session, listing: Listing, wish: Wish) -> tuple[list[Card], Cursor | None, str | None]:

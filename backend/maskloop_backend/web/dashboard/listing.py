@@ -1,11 +1,11 @@
-"""The images of a project, page by page, in exactly the order of `pool.queries.ranking`.
+"""The images of a project, page by page, in exactly the order of `pool.serving.serving_order`.
 
 A page is found by walking down a board from where the last one ended, never by counting from the start; where a
 filter leaves few, these are read and sorted instead.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,14 @@ from sqlalchemy.orm import Session, aliased
 
 from maskloop_backend.web.dashboard.boards import Board
 from maskloop_backend.web.dashboard.wishes import Cursor, Wish
-from maskloop_learner.pool.queries import answers, drawn
-from maskloop_learner.pool.schema import Batch, BatchItem, Label, Prediction, Project, Rank, Score, Task
+from maskloop_learner.pool.queries import answers, drawn, in_open_batch, open_places, touched
+from maskloop_learner.pool.schema import Batch, BatchItem, Prediction, Project, Rank, Score, Task
 
 FEW = 5000
 """Rows that are read at once at most; with a filter that leaves fewer, nothing is walked."""
 STEP = 256
+LAST = 1 << 62
+"""Behind every place in a batch."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,14 @@ class Found:
     ls_id: int
     key: int
     value: float | None = None
+    position: int | None = None
+    """In the open batch, from 1, where that comes first."""
 
     @property
-    def place(self) -> tuple[bool, float, int, int]:
-        """The order: by score, the largest first, those without one last; then by Label Studio's id."""
-        return self.value is None, -(self.value or 0.0), self.ls_id, self.task_id
+    def place(self) -> tuple[int, bool, float, int, int]:
+        """The order: the open batch's, then by score, the largest first, those without one last; then by Label
+        Studio's id."""
+        return self.position or LAST, self.value is None, -(self.value or 0.0), self.ls_id, self.task_id
 
 
 class Listing:
@@ -47,47 +52,72 @@ class Listing:
 
     def page(self, wish: Wish) -> tuple[list[Found], Cursor | None]:
         """The rows of a page, and where the next one begins; None at the end. Raises Unsortable."""
-        if wish.state == "queue" and self.board is None:
-            return [], None
-        if wish.state in ("waiting", "failed") or self.board is None:
-            rows = self._unscored(wish, wish.after)
-        else:
-            rows = self._scored(wish)
-            if len(rows) <= wish.limit and wish.state != "queue":
-                after = wish.after if wish.after is not None and wish.after.value is None else None
-                rows += self._unscored(wish, after, limit=wish.limit + 1 - len(rows))
+        members = self._members(wish) if wish.batch_first else []
+        rows = [row for row in members if wish.after is None or row.place > _place(wish.after)]
+        rest = replace(wish, after=None) if wish.after is not None and wish.after.place is not None else wish
+        if len(rows) <= wish.limit:
+            rows += self._others(rest, {row.ls_id for row in members})
         shown = (wish.after.shown if wish.after else 0) + wish.limit
         last = rows[wish.limit - 1] if len(rows) > wish.limit else None
         rows = rows[: wish.limit]
-        return rows, Cursor(last.value, last.ls_id, last.task_id, shown) if last is not None else None
+        following = Cursor(last.value, last.ls_id, last.task_id, shown, last.position) if last is not None else None
+        return rows, following
+
+    def _others(self, wish: Wish, members: Collection[int]) -> list[Found]:
+        """The rows of a page, and at least one more where there is one, without those of the open batch."""
+        if wish.state == "queue" and self.board is None:
+            return []
+        if wish.state in ("waiting", "failed") or self.board is None:
+            return self._unscored(wish, wish.after)
+        rows = self._scored(wish, members)
+        if len(rows) <= wish.limit and wish.state != "queue":
+            after = wish.after if wish.after is not None and wish.after.value is None else None
+            rows += self._unscored(wish, after, limit=wish.limit + 1 - len(rows))
+        return rows
+
+    def _members(self, wish: Wish) -> list[Found]:
+        """The open batch's tasks that wait, in its order; of a task's images the most uncertain one."""
+        places = open_places(self.session, self.project.id)
+        if not places:
+            return []
+        rows = self._read(self._joined().where(*self._filters(wish), in_open_batch(self.project.id)))
+        keys = np.array([row.key for row in rows], np.int64)
+        values = np.full(len(rows), np.nan) if self.board is None else self.board.find(self.session, wish.score, keys)
+        found: dict[int, Found] = {}
+        known = (value if value == value else None for value in values.tolist())
+        valued = [replace(row, value=value) for row, value in zip(rows, known, strict=True)]
+        for row in sorted(valued, key=lambda row: row.place):
+            found.setdefault(row.ls_id, replace(row, position=places[row.ls_id]))
+        return sorted(found.values(), key=lambda row: row.place)
 
     def count(self, wish: Wish) -> int:
         """Tasks of Label Studio in all pages together."""
         statement = select(func.count(func.distinct(Task.ls_id))).where(*self._filters(wish))
         if wish.state == "queue":
-            statement = statement.where(self._is_scored())
+            first = [in_open_batch(self.project.id)] if wish.batch_first else []
+            statement = statement.where(or_(self._is_scored(), *first))
         elif wish.state == "waiting" and self.version is not None:
             statement = statement.where(~self._any_scored() if self._parts > 1 else ~self._is_scored())
         return self.session.scalar(statement) or 0
 
-    def _scored(self, wish: Wish) -> list[Found]:
+    def _scored(self, wish: Wish, members: Collection[int]) -> list[Found]:
         if wish.after is not None and wish.after.value is None:
             return []
         if wish.batch or wish.group or wish.state in ("labelled", "skipped"):
             rows = self._read(self._joined().where(*self._filters(wish), self._is_scored()).limit(FEW + 1))
             if len(rows) <= FEW:
-                return self._sort(rows, wish)[: wish.limit + 1]
-        return self._walk(wish)
+                return self._sort(rows, wish, members)[: wish.limit + 1]
+        return self._walk(wish, members)
 
-    def _walk(self, wish: Wish) -> list[Found]:
+    def _walk(self, wish: Wish, members: Collection[int]) -> list[Found]:
         board = self._board()
-        order = board.order(self.session, wish.by)
+        order = board.order(self.session, wish.score)
         place = order.start(wish.after.value) if wish.after is not None and wish.after.value is not None else 0
         step, found = STEP, list[Found]()
         while place < len(order.keys) and len(found) <= wish.limit:
             end = order.whole_ties(place + step)
             keys = order.keys[place:end]
-            found += self._sort(self._of_keys(keys, wish), wish)
+            found += self._sort(self._of_keys(keys, wish), wish, members)
             place, step = end, min(2 * step, FEW)
         return found[: wish.limit + 1]
 
@@ -117,10 +147,10 @@ class Listing:
     def _read(self, statement: Any) -> list[Found]:
         return [Found(task, ls_id, key or 0) for task, ls_id, key in self.session.execute(statement)]
 
-    def _sort(self, rows: Sequence[Found], wish: Wish) -> list[Found]:
+    def _sort(self, rows: Sequence[Found], wish: Wish, members: Collection[int]) -> list[Found]:
         """With their scores, in order, those after the cursor; of a task's images the first alone."""
-        rows = self._with_values(rows, wish.by)
-        after = Found(wish.after.task_id, wish.after.ls_id, 0, wish.after.value).place if wish.after else None
+        rows = self._with_values([row for row in rows if row.ls_id not in members], wish.score)
+        after = _place(wish.after) if wish.after else None
         kept = sorted((row for row in rows if after is None or row.place > after), key=lambda row: row.place)
         return self._first_of_each(kept, wish)
 
@@ -138,7 +168,7 @@ class Listing:
         for start in range(0, len(ids), FEW):
             some = Task.ls_id.in_(ids[start : start + FEW])
             siblings = self._read(self._joined().where(*self._filters(wish), self._is_scored(), some))
-            for row in sorted(self._with_values(siblings, wish.by), key=lambda row: row.place):
+            for row in sorted(self._with_values(siblings, wish.score), key=lambda row: row.place):
                 best.setdefault(row.ls_id, row)
         return [row for row in rows if best.get(row.ls_id, row).task_id == row.task_id]
 
@@ -189,17 +219,16 @@ class Listing:
 
     def _state(self, wish: Wish) -> list[ColumnElement[bool]]:
         ready = Task.state == "ready"
-        touched = exists().where(Label.task_id == Task.id, Label.current, ~Label.deleted)
         broken = exists().where(self._answers(), self._prediction.error.is_not(None))
         match wish.state:
             case "queue":
-                return [ready, ~touched]
+                return [ready, ~touched(), ~broken]
             case "labelled":
-                return [touched, drawn()]
+                return [touched(), drawn()]
             case "skipped":
-                return [touched, ~drawn()]
+                return [touched(), ~drawn()]
             case "waiting":
-                return [Task.state.in_(("new", "ready")), ~touched, ~broken]
+                return [Task.state.in_(("new", "ready")), ~touched(), ~broken]
             case "failed":
                 return [or_(Task.state == "failed", broken)]
             case "all":
@@ -214,3 +243,7 @@ class Listing:
         if self.board is None:
             raise RuntimeError(f"project {self.project.ls_id} has no model, so nothing of it has a score")
         return self.board
+
+
+def _place(cursor: Cursor) -> tuple[int, bool, float, int, int]:
+    return Found(cursor.task_id, cursor.ls_id, 0, cursor.value, cursor.place).place

@@ -7,6 +7,7 @@ from urllib.parse import urlencode
 
 from maskloop_backend.web.dashboard.boards import DEFAULT, SCORES
 from maskloop_backend.web.errors import WebError
+from maskloop_learner.pool.serving import SERVING
 
 State = Literal["queue", "labelled", "skipped", "waiting", "failed", "all"]
 STATES: dict[State, str] = {
@@ -23,16 +24,19 @@ LONGEST = 200
 
 @dataclass(frozen=True)
 class Cursor:
-    """The last row that was shown: its score (None where it has none), its task, and how many came before."""
+    """The last row that was shown: its score (None where it has none), its task, how many came before, and its place
+    in the open batch where the rows before are that batch's."""
 
     value: float | None
     ls_id: int
     task_id: int
     shown: int
+    place: int | None = None
 
     def text(self) -> str:
         """As it stands in an address; reading it gives the same number to the last bit."""
-        return f"{'' if self.value is None else repr(self.value)}:{self.ls_id}:{self.task_id}:{self.shown}"
+        place = "" if self.place is None else f":{self.place}"
+        return f"{'' if self.value is None else repr(self.value)}:{self.ls_id}:{self.task_id}:{self.shown}{place}"
 
     @classmethod
     def read(cls, text: str) -> Self:
@@ -40,19 +44,24 @@ class Cursor:
         parts = text.split(":")
         try:
             value = float(parts[0]) if parts[0] else None
-            ls_id, task_id, shown = (int(part) for part in parts[1:])
+            ls_id, task_id, shown, *place = (int(part) for part in parts[1:])
         except ValueError as error:
             raise _wrong("after", text, "the `next` of the page before") from error
-        if (value is not None and not math.isfinite(value)) or not all(0 <= n < 1 << 62 for n in (ls_id, task_id)):
+        if (
+            (value is not None and not math.isfinite(value))
+            or not all(0 <= n < 1 << 62 for n in (ls_id, task_id, *place))
+            or len(place) > 1
+        ):
             raise _wrong("after", text, "the `next` of the page before")
-        return cls(value, ls_id, task_id, max(0, shown))
+        return cls(value, ls_id, task_id, max(0, shown), *place)
 
 
 @dataclass(frozen=True)
 class Wish:
     """A part of a project's images."""
 
-    by: str = DEFAULT
+    by: str = SERVING
+    """One of SCORES, or the order in which Label Studio serves: the open batch first, then DEFAULT."""
     state: State = "queue"
     label: str = ""
     """Only images in which this label is predicted."""
@@ -66,9 +75,9 @@ class Wish:
     @classmethod
     def read(cls, query: "dict[str, str]", *, state: State = "queue") -> Self:
         """Out of an address; `state` where it names none. Raises WebError 400, naming what is wrong."""
-        by = query.get("by") or DEFAULT
-        if by not in SCORES:
-            raise _wrong("by", by, "one of " + ", ".join(SCORES))
+        by = query.get("by") or SERVING
+        if by not in (SERVING, *SCORES):
+            raise _wrong("by", by, "one of " + ", ".join((SERVING, *SCORES)))
         wanted = query.get("state") or state
         if wanted not in get_args(State):
             raise _wrong("state", wanted, "one of " + ", ".join(STATES))
@@ -79,6 +88,16 @@ class Wish:
         return cls(by, found, label, _number("batch", query.get("batch")), group, after, limit)
 
     @property
+    def score(self) -> str:
+        """The score that rows stand by, outside the open batch."""
+        return DEFAULT if self.by == SERVING else self.by
+
+    @property
+    def batch_first(self) -> bool:
+        """Whether the open batch comes before all others."""
+        return self.by == SERVING and self.state == "queue"
+
+    @property
     def is_plain(self) -> bool:
         """Whether it is the whole ranking, so that places in it are ranks."""
         return self.state == "queue" and not (self.label or self.group or self.batch)
@@ -87,7 +106,7 @@ class Wish:
         """The same as an address carries it; empty values are left out."""
         fields: dict[str, object] = {
             "project": project,
-            "by": self.by if self.by != DEFAULT else "",
+            "by": self.by if self.by != SERVING else "",
             "state": self.state if self.state != "queue" else "",
             "label": self.label,
             "batch": self.batch or "",

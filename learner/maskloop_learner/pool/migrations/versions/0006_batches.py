@@ -1,4 +1,4 @@
-"""Batches with their reasons, labels that say which batch they came from, embeddings, maps, and paused schedules"""
+"""Batches with reasons, where labels came from and what was shown, embeddings, uncertainty maps, paused schedules"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,6 +9,7 @@ branch_labels = None
 depends_on = None
 
 OPEN = sa.text("state = 'open'")
+UNSEEN = sa.text("shown IS NULL")
 
 
 def upgrade() -> None:
@@ -18,6 +19,7 @@ def upgrade() -> None:
         batch.add_column(sa.Column("state", sa.String(10), nullable=False, server_default="closed"))
         batch.add_column(sa.Column("options", sa.JSON(), nullable=False, server_default="{}"))
         batch.add_column(sa.Column("seed", sa.Integer(), nullable=False, server_default="0"))
+        batch.add_column(sa.Column("note", sa.String(), nullable=False, server_default=""))
         batch.add_column(sa.Column("ls_view_id", sa.Integer(), nullable=True))
         batch.add_column(sa.Column("created_by", sa.String(200), nullable=False, server_default=""))
     op.create_index("ux_batches_open", "batches", ["project_id"], unique=True, sqlite_where=OPEN, postgresql_where=OPEN)
@@ -49,6 +51,11 @@ def upgrade() -> None:
     with op.batch_alter_table("labels") as batch:
         batch.add_column(sa.Column("batch_id", sa.Integer(), nullable=True))
         batch.create_foreign_key("fk_labels_batch_id", "batches", ["batch_id"], ["id"])
+        batch.add_column(sa.Column("shown", sa.String(10), nullable=True))
+        batch.add_column(sa.Column("shown_version", sa.String(40), nullable=True))
+        batch.add_column(sa.Column("unedited", sa.Boolean(), nullable=True))
+        batch.add_column(sa.Column("agreement", sa.JSON(), nullable=False, server_default="{}"))
+    op.create_index("ix_labels_uncompared", "labels", ["task_id"], sqlite_where=UNSEEN, postgresql_where=UNSEEN)
     op.create_index("ix_pushes_score", "pushes", ["project_id", "version_id", "score"])
     op.add_column("scores", sa.Column("map_digest", sa.String(64), nullable=True))
     op.add_column("projects", sa.Column("paused_at", sa.DateTime(timezone=True), nullable=True))
@@ -62,13 +69,16 @@ def downgrade() -> None:
     op.drop_index("ix_pushes_score", "pushes")
     with op.batch_alter_table("scores") as batch:
         batch.drop_column("map_digest")
+    op.drop_index("ix_labels_uncompared", "labels")
     with op.batch_alter_table("labels") as batch:
+        for name in ("agreement", "unedited", "shown_version", "shown"):
+            batch.drop_column(name)
         batch.drop_constraint("fk_labels_batch_id", type_="foreignkey")
         batch.drop_column("batch_id")
     op.drop_table("embeddings")
     op.drop_table("batch_items")
     op.drop_index("ux_batches_open", "batches")
     with op.batch_alter_table("batches") as batch:
-        for name in ("created_by", "ls_view_id", "seed", "options", "state", "number"):
+        for name in ("created_by", "ls_view_id", "seed", "options", "state", "number", "note"):
             batch.drop_column(name)
         batch.add_column(sa.Column("items", sa.JSON(), nullable=False, server_default="[]"))

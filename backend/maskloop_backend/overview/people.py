@@ -1,0 +1,300 @@
+"""How annotators work and how much the model helps them: labels per day, seconds, what is left unedited, Dice.
+
+An annotation of several images counts once. Times count where they are above zero: a lead time of zero or none says
+that nobody measured, not that it took no time. What was shown, and how far it was changed, is in the labels already.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from maskloop_learner.evaluate.bias import GOOD_ENOUGH, Alarm, Habit, find_alarms
+from maskloop_learner.evaluate.spread import Spread, shares, spread
+from maskloop_learner.pool.schema import Label, Project, Task, utcnow
+
+UNKNOWN = ""
+"""Name of annotators whom Label Studio does not tell."""
+BINS = 10
+"""Of a distribution of Dice, each a tenth wide."""
+MOST_DAYS = 45
+"""Beyond this a chart has a point a week."""
+FEWEST = 6
+"""Times on each side, from which on they are compared: with fewer, nothing is sure of their medians."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """Annotations of one kind, with the seconds that each took."""
+
+    count: int
+    uncounted: int
+    """Of these, how many have a lead time of zero or none."""
+    seconds: Spread | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Person:
+    """One annotator, or all together."""
+
+    name: str
+    """As Label Studio has it; UNKNOWN where it does not tell."""
+    labels: int
+    skipped: int
+    pending: int
+    """Labels that were not compared yet."""
+    every: Way
+    accepted: Way
+    """Left as the model drew them, pixel by pixel."""
+    edited: Way
+    masked: Way
+    """Both, and those that can be compared no more: all that began with a mask."""
+    blind: Way
+    """Drawn without a mask, by lot."""
+    alone: Way
+    """Drawn without a mask because there was none, or because the annotator began anew."""
+    unknown: int
+    """It cannot be told any more what was shown."""
+    dice: Spread | None
+    """Between the mask shown and the final one, each label of each image."""
+    by_label: dict[str, Spread]
+    histogram: list[float]
+    """Share of these Dice in each tenth."""
+
+    @property
+    def share(self) -> float | None:
+        """Of the masks that were shown, how many were left as they were; None of none."""
+        compared = self.accepted.count + self.edited.count
+        return self.accepted.count / compared if compared else None
+
+    @property
+    def saving(self) -> float | None:
+        """By which share of the median time an annotation is quicker with a mask than blind; None where few tell."""
+        return saved(self.masked, self.blind)
+
+
+@dataclass(frozen=True, kw_only=True)
+class People:
+    """All of a project's annotators in a period."""
+
+    days: int | None
+    """Length of the period up to now; None: since ever."""
+    persons: list[Person]
+    """Whoever labelled most first."""
+    everyone: Person
+    by_day: dict[date, Counter[str]]
+    """Day, or Monday of a week where `weekly`, -> labels of each annotator; days without labels too."""
+    dice_by_day: dict[str, dict[date, Spread]]
+    """Label -> day or Monday -> Dice between the mask shown and the final one."""
+    weekly: bool
+    alarms: list[Alarm]
+    blind: int
+    """Blind annotations that can be compared with what the model would have shown."""
+    good: int
+    """Of these, how many agree with it: Dice of every label at least GOOD_ENOUGH."""
+    blind_dice: dict[str, Spread]
+    """Label -> Dice of these: how good the model is where nobody saw its mask."""
+    blind_share: float
+    """The project's setting."""
+
+
+@dataclass
+class _Work:
+    """One annotation."""
+
+    author: str
+    seconds: float | None
+    day: date
+    skipped: bool
+    shown: str | None
+    unedited: bool | None
+    dice: list[tuple[str, float]] = field(default_factory=list)
+
+    @property
+    def kind(self) -> str:
+        if self.shown != "model":
+            return self.shown or "pending"
+        return {True: "accepted", False: "edited", None: "uncompared"}[self.unedited]
+
+
+def look_at_people(session: Session, project_id: int, *, days: int | None = 90, now: datetime | None = None) -> People:
+    """What the annotators of a project did in the last so many days (None: ever); annotations that are current.
+
+    An annotation that is edited later counts as it is now, on the day on which it was first taken in. Raises ValueError
+    for fewer days than one.
+    """
+    if days is not None and days < 1:
+        raise ValueError(f"days must be 1 or more, or None for all, got {days!r}")
+    now = now or utcnow()
+    since = now - timedelta(days=days) if days is not None else None
+    works = _read(session, project_id, since)
+    labelled = [work for work in works if not work.skipped]
+    by_author: dict[str, list[_Work]] = defaultdict(list)
+    for work in works:
+        by_author[work.author].append(work)
+    persons = [_person(name, theirs) for name, theirs in by_author.items()]
+    persons.sort(key=lambda person: (-person.labels, person.name))
+    first = min((work.day for work in labelled), default=now.date())
+    weekly = (now.date() - first).days > MOST_DAYS
+    blind = [work for work in labelled if work.shown == "blind" and work.dice]
+    good = sum(min(value for _, value in work.dice) >= GOOD_ENOUGH for work in blind)
+    return People(
+        days=days,
+        persons=persons,
+        everyone=_person("all", works),
+        by_day=_by_day(labelled, first, now.date(), weekly=weekly),
+        dice_by_day=_dice_by_day(labelled, weekly=weekly),
+        weekly=weekly,
+        alarms=find_alarms([_habit(name, theirs) for name, theirs in by_author.items()], blind=len(blind), good=good),
+        blind=len(blind),
+        good=good,
+        blind_dice=_by_label(blind),
+        blind_share=session.get_one(Project, project_id).blind_share or 0.0,
+    )
+
+
+def saved(masked: Way, blind: Way) -> float | None:
+    """1 - median with a mask / median without; negative where masks cost time. None with fewer than FEWEST times."""
+    if masked.seconds is None or blind.seconds is None or min(masked.seconds.count, blind.seconds.count) < FEWEST:
+        return None
+    return 1 - masked.seconds.median / blind.seconds.median
+
+
+def day_of(day: date, *, weekly: bool) -> date:
+    """The day itself, or the Monday of its week."""
+    return day - timedelta(days=day.weekday()) if weekly else day
+
+
+def _read(session: Session, project_id: int, since: datetime | None) -> list[_Work]:
+    mine = Task.project_id == project_id, Task.deleted_at.is_(None), ~Label.deleted, Label.error.is_(None)
+    statement = (
+        select(
+            Label.ls_annotation_id,
+            Label.author,
+            Label.lead_time,
+            Label.ls_updated_at,
+            Label.version,
+            Label.cancelled,
+            Label.shown,
+            Label.unedited,
+            Label.agreement,
+        )
+        .join(Task, Task.id == Label.task_id)
+        .where(*mine, Label.current)
+        .order_by(Label.id)
+    )
+    first = _first_days(session, project_id)
+    found: dict[int, _Work] = {}
+    for number, author, seconds, at, version, skipped, shown, unedited, agreement in session.execute(statement):
+        at = first.get(number, at) if version > 1 else at
+        if since is not None and at < since:
+            continue
+        if (work := found.get(number)) is None:
+            work = found[number] = _Work(author or UNKNOWN, _counted(seconds), at.date(), skipped, shown, unedited)
+        else:
+            _add_image(work, shown, unedited)
+        work.dice += agreement.items()
+    return list(found.values())
+
+
+def _add_image(work: _Work, shown: str | None, unedited: bool | None) -> None:
+    """Another image of the same annotation: edited where one is, compared only when all are."""
+    if shown is None or work.shown is None:
+        work.shown = None
+    elif shown == "model":
+        work.shown = shown
+    if unedited is False or work.unedited is False:
+        work.unedited = False
+    elif unedited is None:
+        work.unedited = None
+
+
+def _first_days(session: Session, project_id: int) -> dict[int, datetime]:
+    """Annotations that were edited since -> when they were first taken in."""
+    statement = (
+        select(Label.ls_annotation_id, Label.ls_updated_at)
+        .join(Task, Task.id == Label.task_id)
+        .where(Task.project_id == project_id, ~Label.current, ~Label.deleted)
+        .order_by(Label.version.desc())
+    )
+    return {number: at for number, at in session.execute(statement)}  # noqa: C416 - typed rows
+
+
+def _counted(seconds: float | None) -> float | None:
+    return seconds if seconds is not None and 0 < seconds < math.inf else None
+
+
+def _person(name: str, works: Sequence[_Work]) -> Person:
+    kinds: dict[str, list[_Work]] = defaultdict(list)
+    for work in works:
+        kinds["skipped" if work.skipped else work.kind].append(work)
+    masked = [*kinds["accepted"], *kinds["edited"], *kinds["uncompared"]]
+    dice = [value for work in masked for _, value in work.dice]
+    return Person(
+        name=name,
+        labels=len(works) - len(kinds["skipped"]),
+        skipped=len(kinds["skipped"]),
+        pending=len(kinds["pending"]),
+        every=_way(work for work in works if not work.skipped),
+        accepted=_way(kinds["accepted"]),
+        edited=_way(kinds["edited"]),
+        masked=_way(masked),
+        blind=_way(kinds["blind"]),
+        alone=_way(kinds["nothing"]),
+        unknown=len(kinds["unknown"]),
+        dice=spread(dice),
+        by_label=_by_label(masked),
+        histogram=shares(dice, bins=BINS),
+    )
+
+
+def _way(works: Iterable[_Work]) -> Way:
+    times = [work.seconds for work in works]
+    counted = [each for each in times if each is not None]
+    return Way(count=len(times), uncounted=len(times) - len(counted), seconds=spread(counted))
+
+
+def _by_label(works: Iterable[_Work]) -> dict[str, Spread]:
+    found: dict[str, list[float]] = defaultdict(list)
+    for work in works:
+        for label, value in work.dice:
+            found[label].append(value)
+    return {label: each for label in sorted(found) if (each := spread(found[label])) is not None}
+
+
+def _habit(name: str, works: Sequence[_Work]) -> Habit:
+    compared = [work for work in works if not work.skipped and work.kind in ("accepted", "edited")]
+    accepted = [work for work in compared if work.unedited]
+    return Habit(
+        name=name,
+        shown=len(compared),
+        unedited=len(accepted),
+        seconds=[work.seconds for work in accepted if work.seconds is not None],
+        all_seconds=[work.seconds for work in compared if work.seconds is not None],
+    )
+
+
+def _by_day(works: Iterable[_Work], first: date, last: date, *, weekly: bool) -> dict[date, Counter[str]]:
+    step = timedelta(days=7 if weekly else 1)
+    day, found = day_of(first, weekly=weekly), dict[date, Counter[str]]()
+    while day <= last:
+        found[day] = Counter()
+        day += step
+    for work in works:
+        found.setdefault(day_of(work.day, weekly=weekly), Counter())[work.author] += 1
+    return found
+
+
+def _dice_by_day(works: Iterable[_Work], *, weekly: bool) -> dict[str, dict[date, Spread]]:
+    found: dict[str, dict[date, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for work in works:
+        for label, value in work.dice if work.shown == "model" else ():
+            found[label][day_of(work.day, weekly=weekly)].append(value)
+    return {
+        label: {day: each for day in sorted(days) if (each := spread(days[day])) is not None}
+        for label, days in sorted(found.items())
+    }

@@ -1,0 +1,7 @@
+// What would come is true of the form as it was: a change takes it away. A new try takes away what was wrong before.
+(() => {
+  const form = document.getElementById("batch-form");
+  if (!form) return;
+  form.addEventListener("change", () => document.getElementById("preview").replaceChildren());
+  form.addEventListener("htmx:beforeRequest", () => document.getElementById("notice").replaceChildren());
+})();
