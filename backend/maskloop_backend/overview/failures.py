@@ -34,8 +34,13 @@ class Failure:
     at: datetime | None = None
 
 
-def list_failures(session: Session, project: Project, settings: Settings, queues: Queues) -> list[Failure]:
-    """All that stands now. What was mended is not in it: the events tell of that."""
+def list_failures(
+    session: Session, project: Project, settings: Settings, queues: Queues, *, images_failed: int
+) -> list[Failure]:
+    """All that stands now. What was mended is not in it: the events tell of that.
+
+    `images_failed` as they were counted just now.
+    """
     return [
         *_of_queues(queues),
         *_of_sync(project, settings),
@@ -43,7 +48,8 @@ def list_failures(session: Session, project: Project, settings: Settings, queues
         *_of_trainings(session, project),
         *_of_models(session, project),
         *_of_jobs(queues),
-        *_of_images(session, project),
+        *_of_images(session, project, images_failed),
+        *_of_predictions(session, project),
     ]
 
 
@@ -132,18 +138,22 @@ def _of_jobs(queues: Queues) -> Iterator[Failure]:
             yield Failure(what=f"{more} more jobs of the queue {line.name} failed", message="", fix="See the log.")
 
 
-def _of_images(session: Session, project: Project) -> Iterator[Failure]:
+def _of_images(session: Session, project: Project, count_failed: int) -> Iterator[Failure]:
+    if not count_failed:
+        return
     mine = Task.project_id == project.id, Task.deleted_at.is_(None), Task.state == "failed"
-    failed = session.scalars(select(Task).where(*mine).order_by(Task.ls_id).limit(SHOWN + 1)).all()
-    for task in failed[:SHOWN]:
+    for task in session.scalars(select(Task).where(*mine).order_by(Task.ls_id).limit(SHOWN)):
         again = "It is tried again by itself." if task.retry_at else "Replace or delete the task in Label Studio."
         yield Failure(what=f"The image of task {task.ls_id} cannot be used", message=task.error or "", fix=again)
-    if len(failed) > SHOWN:
+    if count_failed > SHOWN:
         yield Failure(
-            what="More images cannot be used",
+            what=f"{count(count_failed - SHOWN, 'more image')} cannot be used",
             message="",
             fix="The page of images shows them all, under “failed”.",
         )
+
+
+def _of_predictions(session: Session, project: Project) -> Iterator[Failure]:
     version = current_version(session, project.id)
     if version is None:
         return

@@ -145,7 +145,7 @@ def read_work(session: Session, project: Project, settings: Settings, queues: Qu
         wishes=tuple(_wish(request) for request in open_requests(session, project.id)),
         ended=tuple(each for each in trainings if each.state not in ACTIVE)[:TRAININGS],
         stages=tuple(list_stages(session, project, ready, queues)),
-        failures=tuple(list_failures(session, project, settings, queues)),
+        failures=tuple(list_failures(session, project, settings, queues, images_failed=ready.images_failed)),
         happenings=tuple(read_happenings(session, project.id)),
         queues=queues,
         owners=find_owners(session, queues.subjects),
