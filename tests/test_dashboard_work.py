@@ -307,12 +307,15 @@ def test_failures_come_with_what_to_do(
         wanted.state, wanted.ended_at = "failed", utcnow()
         session.get_one(Project, project).sync_error = None
         session.add(TrainRequest(project_id=project, cause="cli", refused="there is no label"))
+        for number in range(6):
+            session.add(Task(project_id=project, ls_id=901 + number, url="/x", state="failed", error="cut short"))
     said = [each.what for each in look(pool, settings, project, Queues()).failures]
     assert said[0].startswith("sync has not looked at this project for a while")
     assert said[1:3] == [
         "Training 1 failed 2 times and was given up",
         "The training that was asked for (cli) was not started",
     ]
+    assert said[-1] == "2 more images cannot be used"
 
 
 def test_jobs_of_the_project_are_told_apart(pool: Pool, settings: Settings, project: int, conn: redis.Redis) -> None:

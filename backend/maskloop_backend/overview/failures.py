@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from maskloop_backend.overview.queues import Queues
+from maskloop_backend.readiness import count
 from maskloop_learner.disk import measure_room
 from maskloop_learner.pool.queries import answers, current_version, servable
 from maskloop_learner.pool.schema import Model, Prediction, Project, Round, Task, TrainRequest, utcnow
@@ -33,8 +34,13 @@ class Failure:
     at: datetime | None = None
 
 
-def list_failures(session: Session, project: Project, settings: Settings, queues: Queues) -> list[Failure]:
-    """All that stands now. What was mended is not in it: the events tell of that."""
+def list_failures(
+    session: Session, project: Project, settings: Settings, queues: Queues, *, images_failed: int
+) -> list[Failure]:
+    """All that stands now. What was mended is not in it: the events tell of that.
+
+    `images_failed` as they were counted just now.
+    """
     return [
         *_of_queues(queues),
         *_of_sync(project, settings),
@@ -42,20 +48,22 @@ def list_failures(session: Session, project: Project, settings: Settings, queues
         *_of_trainings(session, project),
         *_of_models(session, project),
         *_of_jobs(queues),
-        *_of_images(session, project),
+        *_of_images(session, project, images_failed),
+        *_of_predictions(session, project),
     ]
 
 
 def _of_queues(queues: Queues) -> Iterator[Failure]:
     if queues.down is not None:
         yield Failure(
-            what="Redis does not answer: nothing is drawn and no training begins or goes on to the next",
+            what="Redis does not answer: nothing is drawn, and no training begins",
             message=queues.down,
             fix=f"What is in the pool is safe, and all goes on by itself when Redis is back. {UP}",
         )
     for line in queues.lines:
         if not line.workers:
-            waits = f"; {line.queued + line.started} jobs wait" if line.queued + line.started else ""
+            jobs = line.queued + line.started
+            waits = f" ({count(jobs, 'job')} there)" if jobs else ""
             yield Failure(what=f"No worker takes jobs of the queue {line.name}{waits}", message="", fix=UP)
 
 
@@ -130,18 +138,22 @@ def _of_jobs(queues: Queues) -> Iterator[Failure]:
             yield Failure(what=f"{more} more jobs of the queue {line.name} failed", message="", fix="See the log.")
 
 
-def _of_images(session: Session, project: Project) -> Iterator[Failure]:
+def _of_images(session: Session, project: Project, count_failed: int) -> Iterator[Failure]:
+    if not count_failed:
+        return
     mine = Task.project_id == project.id, Task.deleted_at.is_(None), Task.state == "failed"
-    failed = session.scalars(select(Task).where(*mine).order_by(Task.ls_id).limit(SHOWN + 1)).all()
-    for task in failed[:SHOWN]:
+    for task in session.scalars(select(Task).where(*mine).order_by(Task.ls_id).limit(SHOWN)):
         again = "It is tried again by itself." if task.retry_at else "Replace or delete the task in Label Studio."
         yield Failure(what=f"The image of task {task.ls_id} cannot be used", message=task.error or "", fix=again)
-    if len(failed) > SHOWN:
+    if count_failed > SHOWN:
         yield Failure(
-            what="More images cannot be used",
+            what=f"{count(count_failed - SHOWN, 'more image')} cannot be used",
             message="",
             fix="The page of images shows them all, under “failed”.",
         )
+
+
+def _of_predictions(session: Session, project: Project) -> Iterator[Failure]:
     version = current_version(session, project.id)
     if version is None:
         return

@@ -14,6 +14,15 @@ from maskloop_learner.pool.schema import Event
 SHOWN = 20
 LONGEST = 300
 """Characters of an event's own words."""
+CAUSES = {
+    "labels": "new labels",
+    "cron": "the clock",
+    "button": "the button in Label Studio",
+    "cli": "the command line",
+    "dashboard": "this dashboard",
+    "demo": "the demo",
+}
+"""Cause of a training -> who or what started it."""
 WORDS: Mapping[str, str] = {
     "backup.made": "A backup was made",
     "batch.closed": "Batch {subject} is closed",
@@ -38,7 +47,7 @@ WORDS: Mapping[str, str] = {
     "queue.down": "Redis does not answer",
     "round.cancelled": "Training {subject} was cancelled by {by}",
     "round.failed": "Training {subject} failed",
-    "round.opened": "Training {subject} was opened ({cause})",
+    "round.opened": "Training {subject} was opened by {cause}",
     "round.promoted": "Training {subject} made model {model}, which serves",
     "round.rejected": "Training {subject} made model {model}, which is not served",
     "round.shadow": "Training {subject} made model {model}, which waits for a person",
@@ -52,7 +61,7 @@ WORDS: Mapping[str, str] = {
     "sync.stuck": "sync cannot go through the project",
     "task.deleted": "Task {subject} was deleted",
     "training.refused": "No training was started",
-    "training.requested": "A training was asked for ({cause})",
+    "training.requested": "A training was asked for by {cause}",
     "training.withdrawn": "{requests} wishes for a training were withdrawn, by {by}",
     "version.changed": "Masks are made anew as {subject}",
     "version.served": "Label Studio serves {subject}",
@@ -100,7 +109,9 @@ def _read(session: Session, project_id: int, limit: int) -> list[Event]:
 
 def tell(event: Event) -> Happening:
     """An event in words; one of a kind that is not known by its name."""
-    data = event.data or {}
+    data = dict(event.data or {})
+    if "cause" in data:
+        data["cause"] = CAUSES.get(data["cause"], data["cause"])
     known = WORDS.get(event.kind)
     try:
         words = known.format_map({"subject": event.subject, **data}) if known else _by_name(event)

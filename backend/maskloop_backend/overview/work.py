@@ -9,10 +9,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from maskloop_backend.overview.failures import Failure, list_failures
-from maskloop_backend.overview.happenings import Happening, read_happenings
+from maskloop_backend.overview.happenings import CAUSES, Happening, read_happenings
 from maskloop_backend.overview.next_training import NextTraining, look_ahead
 from maskloop_backend.overview.queues import Queues
-from maskloop_backend.readiness import Readiness, readiness
+from maskloop_backend.readiness import Readiness, count, readiness
 from maskloop_learner.pool.queries import current_version
 from maskloop_learner.pool.schema import PredictionVersion, Project, Push, Rank, Round, TrainRequest
 from maskloop_learner.settings import Settings
@@ -21,15 +21,6 @@ from maskloop_queue.triggers import ACTIVE, count_labels, open_requests
 
 TRAININGS = 8
 """Of those that have ended, the last ones that are told."""
-CAUSES = {
-    "labels": "new labels",
-    "cron": "the clock",
-    "button": "the button in Label Studio",
-    "cli": "the command line",
-    "dashboard": "this dashboard",
-    "demo": "the demo",
-}
-"""Cause of a training -> who or what started it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +145,7 @@ def read_work(session: Session, project: Project, settings: Settings, queues: Qu
         wishes=tuple(_wish(request) for request in open_requests(session, project.id)),
         ended=tuple(each for each in trainings if each.state not in ACTIVE)[:TRAININGS],
         stages=tuple(list_stages(session, project, ready, queues)),
-        failures=tuple(list_failures(session, project, settings, queues)),
+        failures=tuple(list_failures(session, project, settings, queues, images_failed=ready.images_failed)),
         happenings=tuple(read_happenings(session, project.id)),
         queues=queues,
         owners=find_owners(session, queues.subjects),
@@ -200,7 +191,7 @@ def list_stages(session: Session, project: Project, found: Readiness, queues: Qu
             done=drawn,
             of=found.images_ready,
             waiting=queues.waiting("score", [version]),
-            words=f"{found.unpredicted:,} unlabelled images to go" if found.unpredicted else "all unlabelled images",
+            words=f"{count(found.unpredicted, 'unlabelled image')} to go" if found.unpredicted else "all there are",
         )
     if embedding := queues.waiting("embed", [embedding_line(project.id)]):
         yield Stage(

@@ -15,6 +15,7 @@ from maskloop_backend.web.dashboard.forms import read_form
 from maskloop_backend.web.dashboard.kept import Kept
 from maskloop_backend.web.errors import WebError
 from maskloop_learner.pool.schema import Project
+from maskloop_queue.connection import connect
 from maskloop_queue.pause import pause_schedule, resume_schedule
 from maskloop_queue.triggers import active_round, request_training
 from maskloop_queue.valkey import ValkeyError
@@ -22,6 +23,8 @@ from maskloop_queue.wake import wake
 
 ENTRY = Entry("Work", "/work")
 BY = "the dashboard"
+PATIENCE = 0.1
+"""Seconds for which a lost Redis is tried again by a look: the next one comes soon."""
 NO_PROJECT = "Run `maskloop connect` or `maskloop demo`."
 Action = Callable[[Desk, Project], str]
 """Does what a button says, and tells what came of it."""
@@ -30,12 +33,13 @@ Action = Callable[[Desk, Project], str]
 def make_router(desk: Desk) -> APIRouter:
     """The routes /work, /work/live for the page that looks again, and one for each button."""
     router = APIRouter()
+    looking = connect(desk.settings, patience=PATIENCE)
     queues: Kept[Queues] = Kept()
     works: Kept[Work] = Kept()
 
     def look(project: Project) -> Work:
         def make() -> Work:
-            found = queues.get("all", lambda: read_queues(desk.connection))
+            found = queues.get("all", lambda: read_queues(looking))
             with desk.pool.read() as session:
                 return read_work(session, session.get_one(Project, project.id), desk.settings, found)
 
