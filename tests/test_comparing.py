@@ -208,7 +208,8 @@ def test_only_labels_that_count_are_compared_and_each_once(site: Site, monkeypat
     site.predict(V1, {"Tumor": box(4)})
     site.push(9, V1)
     wanted = [site.label({"Tumor": box(4)}, parent=9, ls_annotation_id=100 + n) for n in range(comparing.AT_ONCE + 3)]
-    for n, more in enumerate(({"cancelled": True}, {"deleted": True}, {"error": "broken"}, {"current": False})):
+    others: tuple[dict[str, Any], ...] = ({"cancelled": True}, {"deleted": True}, {"error": "x"}, {"current": False})
+    for n, more in enumerate(others):
         site.label({}, parent=9, ls_annotation_id=500 + n, **more)
     site.compare()
     with site.pool.read() as session:
@@ -229,10 +230,7 @@ def test_polygons_are_shown_with_a_simpler_outline() -> None:
     rows, columns = np.mgrid[:120, :160]
     mask = np.hypot(rows - 60, (columns - 80) / 1.7) < 31.3
     mask[58:62, 20:40] = True
-    brush, polygon = (
-        Interface((Control(kind, "tag", "image", "image", ("Tumor",)),))  # type: ignore[arg-type]
-        for kind in ("brush", "polygon")
-    )
+    brush, polygon = (Interface((Control(kind, "tag", "image", "image", ("Tumor",)),)) for kind in ("brush", "polygon"))
     assert (as_shown({"Tumor": mask}, brush)["Tumor"] == mask).all()
     once = as_shown({"Tumor": mask}, polygon)["Tumor"]
     assert 0 < (once != mask).sum() < 0.02 * mask.sum()

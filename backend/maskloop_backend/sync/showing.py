@@ -73,4 +73,5 @@ def _predicted(session: Session, version: str, task: Task, moment: datetime) -> 
     found = list(session.scalars(statement.order_by(Prediction.created_at, Prediction.id)))
     before = [row for row in found if row.created_at <= moment]
     same = [row for row in before if row.prompt_digest == task.prompt_digest]
-    return (same or before or found or [None])[-1]
+    fitting = same or before or found
+    return fitting[-1] if fitting else None
