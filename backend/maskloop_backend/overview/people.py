@@ -65,6 +65,9 @@ class Person:
     by_label: dict[str, Spread]
     histogram: list[float]
     """Share of these Dice in each tenth."""
+    fair: tuple[Spread, Spread] | None
+    """Seconds with a mask and of blind annotations, of annotators who made both: others would shift one side alone.
+    None with fewer than FEWEST times on a side."""
 
     @property
     def share(self) -> float | None:
@@ -74,8 +77,9 @@ class Person:
 
     @property
     def saving(self) -> float | None:
-        """By which share of the median time an annotation is quicker with a mask than blind; None where few tell."""
-        return saved(self.masked, self.blind)
+        """By which share of the median time an annotation is quicker with a mask than blind, see `fair`; negative where
+        masks cost time."""
+        return 1 - self.fair[0].median / self.fair[1].median if self.fair else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,13 +164,6 @@ def look_at_people(session: Session, project_id: int, *, days: int | None = 90, 
         blind_dice=_by_label(blind),
         blind_share=session.get_one(Project, project_id).blind_share or 0.0,
     )
-
-
-def saved(masked: Way, blind: Way) -> float | None:
-    """1 - median with a mask / median without; negative where masks cost time. None with fewer than FEWEST times."""
-    if masked.seconds is None or blind.seconds is None or min(masked.seconds.count, blind.seconds.count) < FEWEST:
-        return None
-    return 1 - masked.seconds.median / blind.seconds.median
 
 
 def day_of(day: date, *, weekly: bool) -> date:
@@ -266,7 +263,18 @@ def _person(name: str, works: Sequence[_Work]) -> Person:
         dice=spread(dice),
         by_label=_by_label(masked),
         histogram=shares(dice, bins=BINS),
+        fair=_fair(masked, kinds["blind"]),
     )
+
+
+def _fair(masked: Sequence[_Work], blind: Sequence[_Work]) -> tuple[Spread, Spread] | None:
+    sides = [[work for work in side if work.seconds is not None] for side in (masked, blind)]
+    both = {work.author for work in sides[0]} & {work.author for work in sides[1]}
+    found = [spread([work.seconds or 0.0 for work in side if work.author in both]) for side in sides]
+    first, second = found
+    if first is None or second is None or min(first.count, second.count) < FEWEST:
+        return None
+    return first, second
 
 
 def _way(works: Iterable[_Work]) -> Way:
