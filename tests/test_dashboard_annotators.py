@@ -56,7 +56,7 @@ def test_the_page_tells_times_and_which_do_not_count(shown: httpx.Client) -> Non
     said = text_of(shown, "/annotators?project=7")
     assert f"do not count: {total['lead_time_zero_or_missing']} of {total['labels']}" in said
     assert int(total["lead_time_zero_or_missing"]) > 3
-    assert "With a mask an annotation takes" in said
+    assert "Annotators who did both take" in said
     assert "Images are blind by lot" in said
 
 

@@ -139,6 +139,18 @@ def test_time_saved_is_told_where_enough_was_measured(pool: Pool) -> None:
     assert look(pool, project).everyone.saving == pytest.approx(2 / 3)
 
 
+def test_time_saved_is_that_of_annotators_who_did_both(pool: Pool) -> None:
+    """Who never annotates blind would make the masks look quicker, or slower, than they are."""
+    project = add_project(pool)
+    add_work(pool, project, "ana", FEWEST, seconds=30.0)
+    add_work(pool, project, "ana", FEWEST, shown="blind", seconds=60.0)
+    add_work(pool, project, "kim", 50, seconds=1.0)
+    found = look(pool, project)
+    assert found.everyone.saving == 0.5
+    assert found.everyone.masked.count == FEWEST + 50
+    assert [person.saving for person in found.persons] == [None, 0.5]
+
+
 def test_a_team_with_one_who_does_not_look(pool: Pool) -> None:
     """Found against blind images and against the peers; the unknown annotator is one of its own."""
     project = add_project(pool, labels=("Tumor", "Cyst"))

@@ -5,16 +5,16 @@ The pages read the result. Pictures are decoded here, where nobody waits for the
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, select, update
 
 from maskloop_backend.labelstudio.controls import Interface
 from maskloop_backend.masks.regions import from_regions, to_regions
 from maskloop_backend.sync.showing import Showing, find_shown
 from maskloop_learner.evaluate.corrections import Correction, measure_correction
-from maskloop_learner.pool.masks import Mask, MaskError, decode_mask
+from maskloop_learner.pool.masks import Mask, decode_mask
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.queries import scores_of
 from maskloop_learner.pool.schema import Label, Project, Task
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 20
 """Labels in one transaction."""
+AHEAD = 1000
+"""Labels that are looked for at once."""
 SECONDS_AT_ONCE = 2.0
 """For which labels are compared before other work has its turn."""
 
@@ -34,24 +36,32 @@ def compare_labels(pool: Pool, project_id: int, *, beat: Callable[[], None]) -> 
     Safe to end at any point: what is not noted is looked up again. Raises StoreDown when masks cannot be had now.
     """
     end = time.monotonic() + SECONDS_AT_ONCE
-    last: int | None = 0
-    while last is not None:
+    with pool.read() as session:
+        waiting = session.scalars(_uncompared(project_id)).all()
+    compared = 0
+    for start in range(0, len(waiting), AT_ONCE):
         if time.monotonic() > end:
             return True
-        last = _compare_some(pool, project_id, after=last, beat=beat)
-    return False
+        compared += _compare_some(pool, project_id, waiting[start : start + AT_ONCE], beat=beat)
+    return len(waiting) == AHEAD and compared > 0
 
 
-def _compare_some(pool: Pool, project_id: int, *, after: int, beat: Callable[[], None]) -> int | None:
-    """Compare the next labels, those with ids larger than `after`; return the last one's id, None when none is left."""
-    statement = (
-        select(Label, Task)
+def _uncompared(project_id: int) -> Select[int]:
+    """Ids of labels that nobody compared yet, by the index of these: there are few, and this is asked all the time."""
+    return (
+        select(Label.id)
         .join(Task, Task.id == Label.task_id)
         .where(Label.shown.is_(None), Label.current, ~Label.cancelled, ~Label.deleted, Label.error.is_(None))
-        .where(Task.project_id == project_id, Label.id > after)
-        .order_by(Label.id)
-        .limit(AT_ONCE)
+        # As a sum, the index of the project's tasks is no choice: it would be gone through whole.
+        .where(Task.project_id + 0 == project_id)
+        .order_by(Label.task_id)
+        .limit(AHEAD)
     )
+
+
+def _compare_some(pool: Pool, project_id: int, ids: Sequence[int], *, beat: Callable[[], None]) -> int:
+    """Compare these labels; return of how many it is noted."""
+    statement = select(Label, Task).join(Task, Task.id == Label.task_id).where(Label.id.in_(ids))
     with pool.read() as session:
         interface = Interface.from_json(session.get_one(Project, project_id).control)
         found = [(label, task, find_shown(session, label, task)) for label, task in session.execute(statement)]
@@ -69,7 +79,7 @@ def _compare_some(pool: Pool, project_id: int, *, after: int, beat: Callable[[],
     if rows:
         with pool.write() as session:
             session.execute(update(Label), rows)
-    return found[-1][0].id if len(found) == AT_ONCE else None
+    return len(rows)
 
 
 def _row(label: Label, showing: Showing, correction: Correction | None) -> dict[str, Any]:
@@ -90,11 +100,10 @@ def _correct(
 
     try:
         return measure_correction(as_shown(read(drawn), interface), read(label.masks), known=label.known)
-    except (BlobError, MaskError) as error:
+    except (BlobError, ValueError) as error:
+        # A mask that is lost, or one of an image that was replaced since: for ever so.
         log.warning("task %d: label %d cannot be compared with what was shown: %s", task.ls_id, label.id, error)
-    except ValueError as error:
-        log.info("task %d: label %d is of another image than is shown now: %s", task.ls_id, label.id, error)
-    return None
+        return None
 
 
 def as_shown(masks: Mapping[str, Mask], interface: Interface) -> dict[str, Mask]:
