@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from maskloop_learner.select.admission import Admission
 from maskloop_learner.select.candidates import Candidates
@@ -35,14 +36,14 @@ def remarks(
     if strategy.name == "diverse" and unscored.all():
         yield "no image is scored, so they are spread over all images, not over the most uncertain ones"
     elif "scores" in strategy.needs and unscored.any():
-        yield f"{_count(unscored.sum(), 'candidate')} of {len(candidates):,} without {score} came last"
+        yield f"{unscored.sum():,} of {_count(len(candidates), 'candidate')} came last, as {score} is not known of them"
     if "embeddings" in strategy.needs and (lost := (~candidates.embedded[mine]).sum()):
         instead = "by their uncertainty" if strategy.name == "diverse" else "by lot"
-        yield f"{_count(lost, 'image')} not embedded yet, chosen {instead} since no other was left"
+        yield f"{_count(lost, 'image')} not embedded yet and chosen {instead}, as no other was left"
     if strategy.name == "foreground_random" and (bare := (~_masked(candidates)[mine]).sum()):
-        yield f"{_count(bare, 'image')} without a predicted mask, as no other was left"
+        yield f"{_count(bare, 'image')} without a predicted mask chosen, as no other was left"
     if strategy.name == "claspe":
-        seen = (candidates.shares > 0).any(0)
+        seen = np.any(candidates.shares > 0, axis=0).tolist()
         empty = [name for name, some in zip(candidates.labels, seen, strict=False) if not some]
         if empty:
             yield f"nothing of {', '.join(map(repr, empty))} is predicted, so its part went to the others"
@@ -52,8 +53,9 @@ def remarks(
         yield f"{_count(admission.capped, 'image')} passed over, as their group has as many as may be"
 
 
-def _masked(candidates: Candidates) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    return np.asarray((candidates.shares > 0).any(1), np.bool_)  # NaN is not
+def _masked(candidates: Candidates) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = np.any(candidates.shares > 0, axis=1)  # NaN is not
+    return found
 
 
 def _count(number: int, noun: str) -> str:
