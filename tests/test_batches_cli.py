@@ -165,7 +165,7 @@ def test_a_batch_keeps_what_was_to_be_said_of_its_choice(command: Command, pool:
         for task in session.scalars(select(Task)):
             task.group_key = "P1" if task.ls_id > 15 else ""
     wanted = (
-        "1 candidate of 21 without predictive_entropy/mean came last. "
+        "1 of 21 candidates came last, as predictive_entropy/mean is not known of them. "
         "4 images passed over, as their group has as many as may be"
     )
     plan = ["batch", "create", "--size", "3", "--random-share", "0", "--group-cap", "1"]

@@ -97,7 +97,7 @@ def rank(
                 "task": row.ls_id,
                 "image": row.url,
                 "uncertainty": row.uncertainty,
-                "batch_place": row.place if isinstance(row, Served) else None,
+                "batch_place": row.place,
                 **by_label[row.task_id],
             }
             for n, row in enumerate(rows, 1)

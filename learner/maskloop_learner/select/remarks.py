@@ -36,12 +36,12 @@ def remarks(
     if strategy.name == "diverse" and unscored.all():
         yield "no image is scored, so they are spread over all images, not over the most uncertain ones"
     elif "scores" in strategy.needs and unscored.any():
-        yield f"{_count(unscored.sum(), 'candidate')} of {len(candidates):,} without {score} came last"
+        yield f"{unscored.sum():,} of {_count(len(candidates), 'candidate')} came last, as {score} is not known of them"
     if "embeddings" in strategy.needs and (lost := (~candidates.embedded[mine]).sum()):
         instead = "by their uncertainty" if strategy.name == "diverse" else "by lot"
-        yield f"{_count(lost, 'image')} not embedded yet, chosen {instead} since no other was left"
+        yield f"{_count(lost, 'image')} not embedded yet and chosen {instead}, as no other was left"
     if strategy.name == "foreground_random" and (bare := (~_masked(candidates)[mine]).sum()):
-        yield f"{_count(bare, 'image')} without a predicted mask, as no other was left"
+        yield f"{_count(bare, 'image')} without a predicted mask chosen, as no other was left"
     if strategy.name == "claspe":
         seen = np.any(candidates.shares > 0, axis=0).tolist()
         empty = [name for name, some in zip(candidates.labels, seen, strict=False) if not some]
