@@ -107,7 +107,7 @@ def run(pool: Pool, settings: Settings, workers: Workers, project: int) -> Run:
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_two_workers_do_every_image_once(run: Run) -> None:
-    """As many jobs were done as there are images, by both."""
+    """Both take part, and none draws what the other has drawn."""
     both = [run.start(name, lease=60) for name in ("a", "b")]  # no machine is so busy that one is taken for dead
     wait_until("both are there", lambda: pending_jobs(run.workers.conn)["gpu"]["workers"] == 2, 120)
     took = run.until("all is predicted", lambda: run.done() == IMAGES)
@@ -115,7 +115,9 @@ def test_two_workers_do_every_image_once(run: Run) -> None:
     shares = run.shares()
     print(f"{IMAGES} images in {took:.1f} s, shares {sorted(shares.values())}")
     assert set(shares) == {process.pid for process in both}
-    assert sum(shares.values()) == IMAGES
+    # A job may be enqueued once more while its image is written; it finds that there is nothing to do.
+    assert sum(shares.values()) >= IMAGES
+    assert "was there already" not in run.workers.log
     assert min(shares.values()) >= IMAGES // 6
 
 
