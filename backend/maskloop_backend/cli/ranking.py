@@ -80,14 +80,14 @@ def rank(
     pool = open_pool()
     chosen = pick_project(pool, project)
     with pool.read() as session:
-        rows: list[Served | Ranked]
         if by == SERVING:
-            rows = [*serving_order(session, chosen.id, current_version(session, chosen.id))]
+            rows = serving_order(session, chosen.id, current_version(session, chosen.id))
             # Before the first model an open batch alone has an order.
             version = current_version(session, chosen.id) if rows else _version(session, chosen.id)
         else:
             version = _version(session, chosen.id)
-            rows = [*order_by(ranking(session, chosen.id, version), by)]
+            ranked = order_by(ranking(session, chosen.id, version), by)
+            rows = [Served(row.task_id, row.ls_id, row.url, row.uncertainty) for row in ranked]
         by_label = _entropies(session, version, [row.task_id for row in rows])
         waiting = len(unscored(session, chosen.id, version, limit=10_000_000)) if version is not None else 0
     if as_json:

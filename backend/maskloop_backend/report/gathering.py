@@ -126,7 +126,7 @@ def gather(
             people = look_at_people(session, project_id, days=None, now=now)
         happenings = read_happenings(session, project_id, limit=EVENTS)
         # Of the pool alone: what Redis says of its jobs is of this minute, and a report is read later.
-        failures = list_failures(session, project, settings, Queues())
+        failures = list_failures(session, project, settings, Queues(), images_failed=ready.images_failed)
         names = hidden_names(session, project_id) if anonymous else Names()
     # Outside of the transaction: pictures may come from far away.
     thumbs = Thumbs(settings.home / "cache" / "thumbnails", settings.thumbnail_mb * MEGABYTE)
