@@ -20,7 +20,7 @@ def test_dice_grows_with_the_labels() -> None:
 
     After eight labels the mean is near its ceiling on these slices of one brain: what follows is a hundredth or two.
     """
-    script = [sys.executable, str(ROOT / "scripts" / "learning_curve.py"), "--seeds", "1", "--rounds", "3", "--json"]
+    script = [sys.executable, str(ROOT / "scripts" / "learning_curve.py"), "--seeds", "1", "--rounds", "2", "--json"]
     done = subprocess.run(script, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     rows = json.loads(done.stdout)
