@@ -100,6 +100,20 @@ def test_a_round_done_again_gives_the_same_record(plan: Plan, tmp_path: Path) ->
     assert told(again, FIRST) == told(plan, FIRST)
 
 
+def test_what_was_chosen_stays_when_a_strategy_is_added(plan: Plan, tmp_path: Path) -> None:
+    """Another machine may train to other bits: later rounds have learnt from what is on record."""
+    more = replace(plan, folder=tmp_path, strategies=(*plan.strategies, "power"))
+    kept = told(plan, FIRST) | {"test": dict.fromkeys(told(plan, FIRST)["test"], 0.123), "seconds": 7.0}
+    kept["picks"] = {name: picks[::-1] for name, picks in kept["picks"].items()}
+    more.record(FIRST).parent.mkdir(parents=True)
+    more.record(FIRST).write_text(json.dumps(kept))
+    run_step(more, FIRST)
+    found = told(more, FIRST)
+    assert set(found["picks"]) == set(more.strategies)
+    assert {name: found["picks"][name] for name in plan.strategies} == kept["picks"]
+    assert found["test"] == kept["test"]
+
+
 def test_a_round_that_was_stopped_goes_on_as_if_it_had_not_been(plan: Plan, tmp_path: Path) -> None:
     """It stops soon, keeps what was learnt, leaves no record, and ends with the same figures."""
     again = replace(plan, folder=tmp_path)
@@ -169,6 +183,28 @@ def test_a_batch_is_whole_where_near_duplicates_are_all_that_is_left(tmp_path: P
     for strategy in ("uncertainty", "random"):
         picks = select(plan, FIRST, strategy, left, vectors)
         assert len({each.id for each in picks}) == plan.batch
+
+
+def test_the_last_batch_may_be_all_that_is_left(tmp_path: Path) -> None:
+    """Rounds that use the whole pool are what the error for too many of them advises."""
+    plan = imagine_plan(tmp_path, pool=12, batch=4)
+    plan = replace(plan, ground=replace(plan.ground, looks=(Look("", ""),) * len(plan.subjects)))
+    vectors = {place: np.eye(12, dtype=np.float32)[place] for place in range(12)}
+    left = [seen(place, 0.01 * place) for place in range(8, 12)]
+    for strategy in ("uncertainty", "diverse", "random"):
+        picks = select(plan, FIRST, strategy, left, vectors)
+        assert sorted(each.id for each in picks) == [8, 9, 10, 11]
+
+
+def test_a_lesson_keeps_its_group(plan: Plan) -> None:
+    """Early stopping holds whole patients out, and pictures that are nearly one belong together."""
+    first, second = plan.ground.pool[:2]
+    groups = list(plan.ground.groups)
+    groups[first], groups[second] = 3, -1
+    grouped = replace(plan, ground=replace(plan.ground, groups=tuple(groups)))
+    truth = {place: plan.subjects[place].open()[1] for place in (first, second)}
+    found = [each.group for each in Lessons(grouped, truth)]
+    assert set(found) == {"group 3", plan.subjects[second].name}
 
 
 def test_candidates_are_the_unlabelled_images_with_all_that_is_known(tmp_path: Path) -> None:

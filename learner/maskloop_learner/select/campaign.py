@@ -8,7 +8,7 @@ import base64
 import time
 from collections.abc import Callable
 
-from maskloop_learner.evaluate.cells import to_json, write_atomically
+from maskloop_learner.evaluate.cells import read_json, to_json, write_atomically
 from maskloop_learner.model.bases import Bases
 from maskloop_learner.pool.masks import decode_mask
 from maskloop_learner.select.choices import draw, pick
@@ -70,6 +70,10 @@ def run_step(plan: Plan, step: Step, *, should_stop: Callable[[], bool] = lambda
         "picks": {name: pick(plan, step, name, left, vectors) for name in choosing},
         "seconds": round(time.monotonic() - started, 1),
     }
+    if (before := read_json(path)) is not None:
+        # A strategy was added: what the others have learnt from stays what it was.
+        record["test"], record["quality"], record["seconds"] = (before[name] for name in ("test", "quality", "seconds"))
+        record["picks"] |= before["picks"]
     write_atomically(path, to_json(record).encode())
     checkpoint.unlink(missing_ok=True)
 

@@ -14,8 +14,9 @@ def propose_random(candidates: Candidates, wish: Wish) -> Proposals:
 def propose_foreground(candidates: Candidates, wish: Wish) -> Proposals:
     """By lot among the images with a predicted mask; all others after them, by lot too.
 
-    Foreground-aware random sampling, "Random 66 % FG" of nnActive (Lüth et al. 2025), draws where the true mask is;
-    without labels the predicted one must do.
+    After foreground-aware random sampling, "Random 66 % FG" of nnActive (Lüth et al. 2025). That draws two thirds where
+    the true mask is and one third anywhere; this draws all, and without labels the predicted mask must do: images
+    whose finding the model does not see come last.
     """
     order = _shuffle(len(candidates), wish)
     seen = np.asarray((candidates.shares > 0).any(1), np.bool_)[order]  # NaN is not

@@ -33,10 +33,12 @@ def select(plan: Plan, step: Step, strategy: str, left: Sequence[Seen], vectors:
     options = Options(score=score, random_share=plan.random_share, round_number=step.number + 1, rounds=plan.rounds)
     chosen: list[Pick] = []
     for how in (options, replace(options, keep_duplicates=True)):
+        missing = plan.batch - len(chosen)
+        if not missing:
+            break
         taken = {each.id for each in chosen}
         rest = make_candidates(plan, [seen for seen in left if seen.place not in taken], vectors, score=score)
-        if missing := plan.batch - len(chosen):
-            chosen += choose(rest, strategy=strategy, size=missing, seed=seed, options=how)
+        chosen += choose(rest, strategy=strategy, size=missing, seed=seed, options=how)
     return chosen
 
 

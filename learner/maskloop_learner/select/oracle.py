@@ -93,7 +93,10 @@ class Oracle:
 
 
 def jitter(truth: Mask, pixels: float, chance: np.random.Generator) -> Mask:
-    """The mask with its outline displaced by a smooth field of `pixels` root mean square, at most twice that.
+    """The mask with its outline displaced by a smooth field of `pixels` root mean square down and across, at most twice
+    that in all.
+
+    Only what goes across an outline moves it, so the outline strays by about `pixels` root mean square.
 
     Pixels farther than that from the outline stay, an empty or full mask stays as it is, and a mask that would vanish
     stays too: a shaky hand is not a missed lesion.
@@ -102,7 +105,7 @@ def jitter(truth: Mask, pixels: float, chance: np.random.Generator) -> Mask:
         return truth.copy()
     wave = max(WAVE * pixels, SHORTEST_WAVE)
     field = np.stack([ndimage.gaussian_filter(chance.standard_normal(truth.shape), wave) for _ in range(2)])
-    field *= pixels / math.sqrt(float((field**2).sum(0).mean()))
+    field *= pixels / math.sqrt(float((field**2).mean()))
     length = np.sqrt((field**2).sum(0))
     field *= np.minimum(1, FARTHEST * pixels / np.maximum(length, 1e-12))
     places = np.indices(truth.shape) + field

@@ -56,7 +56,10 @@ class Lessons(Sequence[Example]):
         place = self._places[at]
         subject = self._plan.subjects[place]
         image, _ = subject.open()
-        return Example(image, dict(self._drawn[place]), subject.name, dict(subject.prompts))
+        number = self._plan.ground.groups[place]
+        # Early stopping holds whole groups out.
+        group = f"group {number}" if number >= 0 else subject.name
+        return Example(image, dict(self._drawn[place]), subject.name, dict(subject.prompts), group=group)
 
 
 class Watcher:
