@@ -106,8 +106,8 @@ def test_a_project_with_a_history_tells_it(history: tuple[Pool, Settings, Site])
     assert "The newest, model 3, was not let in by the gate and is kept." in said
     assert "1 image cannot be used. maskloop doctor says which and why." in said
     assert "1 diverse 12 12 0.610 (0.570 to 0.645) model 1 0.735 (0.695 to 0.770) model 3 +0.125" in said
-    assert "2 open power 5 0 – – not learnt yet" in said
     assert "outside of any – – 2 – – –" in said
+    assert "2 open power 5 0 – – not learnt yet" in said
     assert f"{ANNOTATORS[0]} 4 0 42 100.0 % 0.950" in said
     assert "Of automation bias nothing can be said yet: that takes 30 masks" in said
     assert "The image of task 900 cannot be used: it is no image" in said
@@ -133,6 +133,7 @@ def test_what_comes_next_is_the_order_of_label_studio(history: tuple[Pool, Setti
     assert [each.place for each in found] == list(range(1, 13))
     blind = found[0]
     assert (blind.blind, blind.masks, blind.maps) == (True, {}, ())
+    assert (blind.card.uncertainty, blind.card.value, blind.card.reason, blind.card.labels) == (None, None, None, {})
     assert found[1].card.reason == "uncertain 2"
     assert set(found[1].masks) == {"Tumor", "Cyst"}
     assert len(found[1].maps) == 2

@@ -104,7 +104,7 @@ def list_all(project: ProjectOption = None, as_json: JsonOption = False) -> None
     if as_json:
         print_json([describe(batch, rows, items=False) for batch, rows in found])
         return
-    table = Table(title=f"{chosen.title}: {len(found)} batches")
+    table = Table(title=f"{escape(chosen.title)}: {len(found)} batches")
     for name in ("batch", "state", "strategy", "images", "labelled", "waiting", "made", "by"):
         table.add_column(name, justify="right" if name in ("batch", "images", "labelled", "waiting") else "left")
     for batch, rows in found:

@@ -4,6 +4,7 @@ from typing import Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import select
 
@@ -35,7 +36,7 @@ def list_models(project: ProjectOption = None, as_json: JsonOption = False) -> N
     if as_json:
         print_json(items)
         return
-    table = Table(title=f"{chosen.title}: {len(items)} models")
+    table = Table(title=f"{escape(chosen.title)}: {len(items)} models")
     for name in ("model", "round", "outcome", "validation Dice", "ECE", "ranks by", "made"):
         table.add_column(name)
     table.add_column("", no_wrap=True)

@@ -6,6 +6,7 @@ from statistics import median
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -110,11 +111,11 @@ def _seconds_a_step(session: Session, project_id: int, backbone: str) -> float |
 
 def _print(project: Project, found: dict[str, Any]) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    table = Table(title=f"{project.title}: {count(found['annotations'], 'annotation')}")
+    table = Table(title=f"{escape(project.title)}: {count(found['annotations'], 'annotation')}")
     for name in ("label", "drawn on", "empty on", "unknown on"):
         table.add_column(name, justify="left" if name == "label" else "right")
     for label, figures in found["labels"].items():
-        table.add_row(label, *(str(figures[name]) for name in ("drawn", "empty", "unknown")))
+        table.add_row(escape(label), *(str(figures[name]) for name in ("drawn", "empty", "unknown")))
     console.print(table)
     new = found["new"]
     lines = [f"By {', '.join(f'{author} ({number})' for author, number in found['annotators'].items())}."]

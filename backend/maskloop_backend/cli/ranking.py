@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from sqlalchemy import func, select
@@ -105,13 +106,13 @@ def rank(
         print(json.dumps({"version": version, "by": by, "unscored": waiting, "ranking": items}, indent=2))
         return
     order = "as they are served" if by == SERVING else f"by {by}"
-    table = Table(title=f"{chosen.title}: {len(rows)} unlabelled images under {version or 'no model'}, {order}")
+    table = Table(title=f"{escape(chosen.title)}: {len(rows)} unlabelled images under {version or 'no model'}, {order}")
     for name in ("rank", "task", "image", "uncertainty", "per label"):
         table.add_column(name, justify="right" if name in ("rank", "task", "uncertainty") else "left")
     for n, row in enumerate(rows[:limit], 1):
         labels = ", ".join(f"{label} {value:.4f}" for label, value in by_label[row.task_id]["labels"].items())
         value = "" if row.uncertainty is None else f"{row.uncertainty:.4f}"
-        table.add_row(str(n), str(row.ls_id), row.url.rsplit("/", 1)[-1], value, labels)
+        table.add_row(str(n), str(row.ls_id), escape(row.url.rsplit("/", 1)[-1]), value, escape(labels))
     Console().print(table)
     if waiting:
         print(f"{waiting} images are not scored yet.")

@@ -3,6 +3,7 @@
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from maskloop_backend.transfer.report import Report
@@ -16,7 +17,7 @@ SHOWN = 20
 def show_report(report: Report, source: Source, project: Project, *, dry: bool, noun: str) -> None:
     """A table of what became of the files, and the reasons of those that were refused."""
     would = "would be " if dry else ""
-    table = Table(title=f"{source.title} into project {project.ls_id} ({project.title})")
+    table = Table(title=escape(f"{source.title} into project {project.ls_id} ({project.title})"))
     table.add_column("")
     table.add_column("Images", justify="right")
     table.add_row(f"{would}imported".strip(), str(report.imported))

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from maskloop_backend.sync.alarms import OVER
 from maskloop_learner.pool.schema import Event
 
 SHOWN = 20
+LABEL = "label.taken"
 LONGEST = 300
 """Characters of an event's own words."""
 CAUSES = {
@@ -86,25 +87,41 @@ class Happening:
 
 def read_happenings(session: Session, project_id: int, *, limit: int = SHOWN) -> list[Happening]:
     """The last events of the project and of the whole installation, the newest first; labels in a row are one."""
+    others = _others(session, project_id, limit)
     found: list[Happening] = []
-    for row in _read(session, project_id, 10 * limit):
-        if found and row.kind == found[-1].kind == "label.taken":
-            last = found[-1]
-            told = f"{last.times + 1} labels were taken in"
-            found[-1] = Happening(at=last.at, kind=last.kind, words=told, detail="", times=last.times + 1)
-        elif len(found) == limit:
+    newer: int | None = None
+    for row in (*others, None):
+        if len(found) < limit and (labels := _labels(session, project_id, row.id if row else 0, newer)):
+            found.append(labels)
+        if len(found) == limit:
             break
-        else:
+        if row is not None:
             found.append(tell(row))
+            newer = row.id
     return found
 
 
-def _read(session: Session, project_id: int, limit: int) -> list[Event]:
+def _others(session: Session, project_id: int, limit: int) -> list[Event]:
+    """The last events that are no labels, the newest first."""
     # Two questions, each of which an index answers in order: a log has a line for every label there ever was.
     rows: list[Event] = []
     for mine in (Event.project_id == project_id, Event.project_id.is_(None)):
-        rows += session.scalars(select(Event).where(mine).order_by(Event.id.desc()).limit(limit))
+        statement = select(Event).where(mine, Event.kind != LABEL)
+        rows += session.scalars(statement.order_by(Event.id.desc()).limit(limit))
     return sorted(rows, key=lambda row: -row.id)[:limit]
+
+
+def _labels(session: Session, project_id: int, older: int, newer: int | None) -> Happening | None:
+    """The labels between two events, as one line; None where there is none."""
+    between = [Event.project_id == project_id, Event.kind == LABEL, Event.id > older]
+    if newer is not None:
+        between.append(Event.id < newer)
+    count, last = session.execute(select(func.count(), func.max(Event.id)).where(*between)).one()
+    if not count:
+        return None
+    told = tell(session.get_one(Event, last))
+    words = told.words if count == 1 else f"{count:,} labels were taken in"
+    return Happening(at=told.at, kind=LABEL, words=words, detail="", times=count)
 
 
 def tell(event: Event) -> Happening:

@@ -77,6 +77,8 @@ class Version:
     """(step, mean loss since the pair before) of its training; empty where none was kept."""
     parent: int | None
     """The champion when it was made."""
+    lead: float | None
+    """Its Dice less its parent's, both on the images on which the gate compared them; None where it did not."""
     outcome: str | None
     """promoted, shadow or rejected; None without a round."""
     reason: str
@@ -170,6 +172,7 @@ def make_version(
         },
         loss=tuple((int(step), float(loss)) for step, loss in metrics.get("loss", ())),
         parent=model.parent_id,
+        lead=read_lead(decision),
         outcome=row.state if row else None,
         reason=(row.reason if row else None) or metrics.get("decision") or "",
         decided_by=str((decision.get("by") or {}).get("who", "")),
@@ -185,6 +188,12 @@ def read_dice(metrics: Mapping[str, Any]) -> tuple[Figure | None, dict[str, Figu
         return make_figure(kept["overall"]), {label: make_figure(each) for label, each in kept["labels"].items()}
     means = {label: Figure(mean=side["challenger"]) for label, side in metrics.get("validation", {}).items()}
     return Figure(mean=fmean(each.mean for each in means.values())) if means else None, means
+
+
+def read_lead(decision: Mapping[str, Any]) -> float | None:
+    """How far the challenger was ahead, out of what the gate left."""
+    ours, theirs = decision.get("challenger"), decision.get("champion")
+    return ours - theirs if ours is not None and theirs is not None else None
 
 
 def make_figure(kept: Mapping[str, Any]) -> Figure:

@@ -23,29 +23,47 @@ class Bought:
     batch: Summary | None
     """None: outside of any."""
     labels: int
-    """Tasks that are labelled."""
+    """Tasks whose labels were made in it, also after it was undone."""
     before: Version | None = None
     """The last model that has learnt from none of its labels."""
     after: Version | None = None
     """The last model that has learnt from some, and from none of a later batch."""
+    learnt: bool = False
+    """Whether any model has learnt from some of its labels."""
 
     @property
     def gain(self) -> float | None:
-        """Dice after less Dice before; None where either is not known."""
-        if self.before is None or self.after is None or self.before.dice is None or self.after.dice is None:
+        """Dice after less Dice before, on the same validation images; None where these are others, or not known.
+
+        Validation grows with the labels: a difference of two figures on different images tells of the images too.
+        """
+        if self.before is None or self.after is None:
             return None
-        return self.after.dice.mean - self.before.dice.mean
+        if self.after.parent == self.before.model and self.after.lead is not None:
+            return self.after.lead
+        old, new = self.before.dice, self.after.dice
+        # It only ever grows, so that as many are the same.
+        if old is None or new is None or old.images is None or old.images != new.images:
+            return None
+        return new.mean - old.mean
 
 
 def find_bought(session: Session, project_id: int, models: Models) -> list[Bought]:
     """The last batches of a project, the oldest first; then what was labelled outside of any, if anything was."""
     summaries, _ = list_summaries(session, project_id, limit=SHOWN)
-    numbers, outside = _owners(session, project_id)
-    learnt = _learnt(session, models, numbers)
+    counts = _labelled(session, project_id)
+    models_by_age = _learnt(session, models, _owners(session, project_id))
+    learnt: set[int] = set().union(*(batches for _, batches in models_by_age))
     found = [
-        Bought(batch=each, labels=each.counts["labelled"], **_models(each.number, learnt))
+        Bought(
+            batch=each,
+            labels=counts.get(each.number, 0),
+            learnt=each.number in learnt,
+            **_models(each.number, models_by_age),
+        )
         for each in reversed(summaries)
     ]
+    outside = counts.get(None, 0)
     return [*found, Bought(batch=None, labels=outside)] if outside else found
 
 
@@ -60,19 +78,26 @@ def _models(batch: int, learnt: Sequence[tuple[Version, set[int]]]) -> dict[str,
     return {"before": before if after is not None else None, "after": after}
 
 
-def _owners(session: Session, project_id: int) -> tuple[dict[int, int], int]:
-    """Label of any version -> its batch's number, and how many tasks are labelled outside of any."""
-    in_batches = (
+def _owners(session: Session, project_id: int) -> dict[int, int]:
+    """Label of any version -> the number of the batch in which it was made."""
+    statement = (
         select(Label.id, Batch.number).join(Batch, Batch.id == Label.batch_id).where(Batch.project_id == project_id)
     )
-    outside = (
-        select(func.count(func.distinct(Task.ls_id)))
-        .join(Label, Label.task_id == Task.id)
+    return {label: number for label, number in session.execute(statement)}  # noqa: C416 - typed rows
+
+
+def _labelled(session: Session, project_id: int) -> dict[int | None, int]:
+    """Number of a batch, None for outside of any -> how many tasks have a label that was made in it."""
+    statement = (
+        select(Batch.number, func.count(func.distinct(Task.ls_id)))
+        .select_from(Label)
+        .join(Task, Task.id == Label.task_id)
+        .outerjoin(Batch, Batch.id == Label.batch_id)
         .where(Task.project_id == project_id, Task.deleted_at.is_(None))
-        .where(Label.current, ~Label.cancelled, Label.batch_id.is_(None))
+        .where(Label.current, ~Label.cancelled, ~Label.deleted)
+        .group_by(Batch.number)
     )
-    numbers = {label: number for label, number in session.execute(in_batches)}  # noqa: C416 - typed rows
-    return numbers, session.scalar(outside) or 0
+    return {number: count for number, count in session.execute(statement)}  # noqa: C416 - typed rows
 
 
 def _learnt(session: Session, models: Models, numbers: Mapping[int, int]) -> list[tuple[Version, set[int]]]:

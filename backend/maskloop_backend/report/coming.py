@@ -1,6 +1,6 @@
 """The images that Label Studio serves next: the open batch in its order, then the others by their uncertainty."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -49,7 +49,7 @@ def _describe(session: Session, version: str | None, place: int, card: Card) -> 
     scores = scores_of(session, [prediction])[prediction] if prediction is not None and not card.error else []
     return Coming(
         place=place,
-        card=card,
+        card=replace(card, uncertainty=None, value=None, labels={}, reason=None) if task.blind else card,
         blind=task.blind,
         image=task.image_digest,
         masks={} if task.blind else {score.label: score.mask_digest for score in scores},

@@ -42,7 +42,9 @@ def tell_model(models: Models, ready: Readiness) -> Iterator[str]:
     yield f"Model {champion.model}{learnt} draws the masks with a mean Dice of {figure(champion.dice)}."
     before = next((each for each in models.versions if each.model == models.previous), None)
     if before is not None and before.dice is not None:
-        yield f"The model before it, {before.model}, had {before.dice.mean:.3f}."
+        same = before.dice.images is not None and before.dice.images == champion.dice.images
+        where = "" if same else ", on the validation images of its time"
+        yield f"The model before it, {before.model}, had {before.dice.mean:.3f}{where}."
 
 
 def tell_last(models: Models) -> Iterator[str]:

@@ -544,6 +544,8 @@ class Event(Base):
     """Append-only log; the database refuses to change or delete a row."""
 
     __tablename__ = "events"
+    # There is an event for every label; of most other kinds there are few.
+    __table_args__ = (Index("ix_events_kind", "project_id", "kind", "id"),)
 
     id: Mapped[int] = mapped_column(primary_key=True)
     project_id: Mapped[int | None] = mapped_column(index=True)

@@ -56,6 +56,7 @@ def upgrade() -> None:
         batch.add_column(sa.Column("unedited", sa.Boolean(), nullable=True))
         batch.add_column(sa.Column("agreement", sa.JSON(), nullable=False, server_default="{}"))
     op.create_index("ix_labels_uncompared", "labels", ["task_id"], sqlite_where=UNSEEN, postgresql_where=UNSEEN)
+    op.create_index("ix_events_kind", "events", ["project_id", "kind", "id"])
     op.create_index("ix_pushes_score", "pushes", ["project_id", "version_id", "score"])
     op.add_column("scores", sa.Column("map_digest", sa.String(64), nullable=True))
     op.add_column("projects", sa.Column("paused_at", sa.DateTime(timezone=True), nullable=True))
@@ -67,6 +68,7 @@ def downgrade() -> None:
         batch.drop_column("paused_by")
         batch.drop_column("paused_at")
     op.drop_index("ix_pushes_score", "pushes")
+    op.drop_index("ix_events_kind", "events")
     with op.batch_alter_table("scores") as batch:
         batch.drop_column("map_digest")
     op.drop_index("ix_labels_uncompared", "labels")
