@@ -13,7 +13,7 @@ from sqlalchemy import select
 from web_fixture import add_prediction, add_version
 
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Batch, Task
+from maskloop_learner.pool.schema import Batch, Project, Task
 
 SIZE = 20
 
@@ -176,3 +176,13 @@ def test_a_batch_keeps_what_was_to_be_said_of_its_choice(command: Command, pool:
     assert (tasks_of(found), found["note"]) == ([20, 15, 14], wanted)
     rows = list(csv.DictReader(io.StringIO(command("batch", "export")[1])))
     assert [row["note"] for row in rows] == [wanted] * 3
+
+
+def test_a_title_with_brackets_is_shown_as_it_is(command: Command, pool: Pool, project: int) -> None:
+    """Tables take brackets for markup unless they are told."""
+    with pool.write() as session:
+        session.get_one(Project, project).title = "Lesions [/old] [left]"
+    for words in (("rank",), ("batch", "list"), ("models", "list")):
+        code, out, said = command(*words)
+        assert code == 0, said
+        assert "Lesions [/old] [left]: " in " ".join(out.split())
