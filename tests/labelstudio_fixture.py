@@ -1,15 +1,19 @@
 """A real Label Studio for the slow tests: own process, own data folder, a free loopback port.
 
 The program is $MASKLOOP_TEST_LABEL_STUDIO, else .venv-label-studio/bin/label-studio in the repository;
-without either the tests that need it are skipped. The first boot takes about 30 s (migrations).
+without either the tests that need it are skipped. The first boot takes about 30 s (migrations); its database is kept in
+the temporary folder for later ones.
 """
 
+import fcntl
+import hashlib
 import os
 import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -96,9 +100,34 @@ def start_label_studio(
 ) -> LabelStudioServer:
     """Start a Label Studio in `data` and wait until it answers.
 
-    `template` is the data folder of another one: its database is copied, which saves the migrations.
+    `template` is the data folder of another one, whose database is copied; default: an empty one.
     `network` are the variables about banned addresses; default: loopback is allowed.
     """
+    server = _start(data, program, template or keep_empty(program), network)
+    if template is None:
+        server.pat = str(server.api("POST", "/api/token/").raise_for_status().json()["token"])
+    return server
+
+
+def keep_empty(program: str) -> Path:
+    """Data folder of an empty Label Studio with the admin, made once on this machine: migrations take long.
+
+    Processes that want it at once wait for the first.
+    """
+    state = f"{Path(program).resolve()} {Path(program).stat().st_mtime_ns}"
+    base = Path(tempfile.gettempdir()) / f"maskloop-tests-{os.getuid()}"
+    base.mkdir(mode=0o700, exist_ok=True)
+    kept = base / f"label-studio-{hashlib.sha256(state.encode()).hexdigest()[:12]}"
+    with open(f"{kept}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            with tempfile.TemporaryDirectory(dir=base) as folder:
+                _start(Path(folder) / "data", program, None, None).stop()
+                (Path(folder) / "data").rename(kept)
+    return kept
+
+
+def _start(data: Path, program: str, template: Path | None, network: dict[str, str] | None) -> LabelStudioServer:
     (data / "files").mkdir(parents=True, exist_ok=True)
     if template is not None:
         if (template / ".env").exists():  # the key that signs tokens
@@ -128,8 +157,6 @@ def start_label_studio(
         "OMP_NUM_THREADS": "1",
     }
     server.start()
-    if template is None:
-        server.pat = str(server.api("POST", "/api/token/").raise_for_status().json()["token"])
     return server
 
 
