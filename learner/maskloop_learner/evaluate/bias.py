@@ -20,14 +20,14 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
 Against = Literal["blind", "peers"]
-Numbers = NDArray[np.float64]
+Numbers = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +38,8 @@ class Rules:
     """Annotations with a mask shown, of the annotator and of the peers together, each of versions that both sides have:
     fewer tell nothing of a habit."""
     fewest_blind: int = 10
-    """Blind annotations of versions that the annotator was shown. The test heeds how few they are, but with fewer one bad
-    image decides."""
+    """Blind annotations of versions that the annotator was shown. The test heeds how few they are, but with fewer one
+    bad image decides."""
     level: float = 0.01
     """Chance of any false alarm at all where nobody differs. Low: the alarm names a person."""
     margin: float = 0.2
@@ -142,8 +142,12 @@ def find_alarms(habits: Sequence[Habit], *, blind: Mapping[str, Share], rules: R
     for good, count in blind.values():
         _check("blind annotations", good, count)
     tests: list[tuple[Habit, Against, dict[str, Stratum]]] = []
+    everyone = _add_up(habits)
     for habit in habits:
-        peers = _add_up(each for each in habits if each is not habit)
+        peers = {
+            version: Share(everyone[version].part - masks.unedited, everyone[version].whole - masks.shown)
+            for version, masks in habit.versions.items()
+        }
         sides: dict[Against, tuple[Mapping[str, Share], int]] = {
             "blind": (blind, rules.fewest_blind),
             "peers": (peers, rules.fewest),
@@ -173,8 +177,7 @@ def exceeds(strata: Sequence[Stratum]) -> float:
     chances: Numbers = np.ones(1)
     for each in strata:
         low, more = _hits(each)
-        added: Numbers = np.convolve(chances, more)
-        lowest, chances = _trim(lowest + low, added)
+        lowest, chances = _trim(lowest + low, np.convolve(chances, more))
     at = sum(each.part for each in strata) - lowest
     return min(1.0, math.fsum(chances[max(at, 0) :]))
 
@@ -276,7 +279,7 @@ def _hits(stratum: Stratum) -> tuple[int, Numbers]:
     total, all_hits = stratum.whole + stratum.other_whole, stratum.part + stratum.other_part
     lowest = max(0, all_hits - stratum.other_whole)
     k = np.arange(lowest, min(stratum.whole, all_hits) + 1, dtype=np.float64)
-    whole = _log_choose(total, np.full_like(k, stratum.whole))
+    whole = _log_choose(total, np.array(stratum.whole, np.float64))
     return _trim(lowest, np.exp(_log_choose(all_hits, k) + _log_choose(total - all_hits, stratum.whole - k) - whole))
 
 
