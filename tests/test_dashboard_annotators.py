@@ -48,7 +48,7 @@ def test_the_page_tells_who_does_not_look_and_what_to_do(shown: httpx.Client) ->
     assert "On 24 images that were annotated blind" in said
     assert "of 80 were left" in said
     assert "Of 160 masks the others leave" in said
-    assert "Each version of the model is held against itself alone" in said
+    assert "each version of the model is held against itself alone" in said
     assert "Automation bias: ana" not in said
     assert "unknown" in said
     assert "Label Studio does not tell who made them" in said
