@@ -45,6 +45,10 @@ def test_the_page_tells_who_does_not_look_and_what_to_do(shown: httpx.Client) ->
     assert "Automation bias: kim@clinic.example leaves 9" in said
     assert "maskloop groups --project 7 --blind-share 0.1" in said
     assert "A hint, not a proof" in said
+    assert "On 24 images that were annotated blind" in said
+    assert "of 80 were left" in said
+    assert "Of 160 masks the others leave" in said
+    assert "each version of the model is held against itself alone" in said
     assert "Automation bias: ana" not in said
     assert "unknown" in said
     assert "Label Studio does not tell who made them" in said
@@ -56,12 +60,35 @@ def test_the_page_tells_times_and_which_do_not_count(shown: httpx.Client) -> Non
     said = text_of(shown, "/annotators?project=7")
     assert f"do not count: {total['lead_time_zero_or_missing']} of {total['labels']}" in said
     assert int(total["lead_time_zero_or_missing"]) > 3
-    assert "Annotators who did both take" in said
+    assert "less time than blind: the median over 2 of 4, each held against themselves alone" in said
     assert "Images are blind by lot" in said
 
 
 def test_a_project_without_labels_says_so(shown: httpx.Client) -> None:
     assert "Nobody has labelled anything in this period" in text_of(shown, "/annotators?project=8")
+
+
+@pytest.mark.parametrize(
+    ("work", "words"),
+    [
+        ([("ana", 30, "model", "v1"), ("ana", 9, "blind", "v1")], "Nothing can be said yet: that takes 30 masks"),
+        ([("ana", 30, "model", "v1"), ("ben", 30, "model", "v2")], "and as many of others or 10 blind ones"),
+        ([("ana", 30, "model", "v1"), ("ana", 10, "blind", "v1")], "only held against blind images"),
+        ([("ana", 30, "model", "v1"), ("ben", 30, "model", "v1")], "only held against each other"),
+    ],
+)
+def test_the_page_says_what_was_held_against_what(
+    pool: Pool, settings: Settings, work: list[tuple[str, int, str, str]], words: str
+) -> None:
+    """Without any comparison it does not say that there is no alarm."""
+    settings.redis_url = "redis://127.0.0.1:1/0"
+    project = add_project(pool)
+    for author, count, shown, version in work:
+        add_work(pool, project, author, count, shown=shown, version=version, dice={"Tumor": 0.9}, now=utcnow())
+    with serving(pool, settings) as client:
+        said = text_of(client, "/annotators")
+    assert words in said
+    assert ("No alarm." in said) == ("only held" in words)
 
 
 def test_a_pool_without_projects_says_so(pool: Pool, settings: Settings) -> None:

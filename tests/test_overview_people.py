@@ -151,6 +151,36 @@ def test_time_saved_is_that_of_annotators_who_did_both(pool: Pool) -> None:
     assert [person.saving for person in found.persons] == [None, 0.5]
 
 
+def test_time_saved_is_held_against_the_same_annotator(pool: Pool) -> None:
+    """Masks save nothing: Ana is quick and made hardly any blind, Ben is slow and made most of them."""
+    project = add_project(pool)
+    add_work(pool, project, "ana", 200, seconds=10.0)
+    add_work(pool, project, "ana", 1, shown="blind", seconds=10.0)
+    add_work(pool, project, "ben", 20, seconds=60.0)
+    add_work(pool, project, "ben", 10, shown="blind", seconds=60.0)
+    found = look(pool, project)
+    assert (found.everyone.saving, found.everyone.paces) == (0.0, [1.0])
+    assert [(person.name, person.saving) for person in found.persons] == [("ana", None), ("ben", 0.0)]
+    add_work(pool, project, "ana", 2 * FEWEST, shown="blind", seconds=20.0)
+    assert look(pool, project).everyone.saving == 0.25, "halfway between a half and nothing"
+
+
+def test_who_came_with_a_better_model_is_no_alarm(pool: Pool) -> None:
+    """Of the first version little may be left, of the second most: that is what both annotators do."""
+    project = add_project(pool)
+    add_work(pool, project, "ana", 40, version="v1", unedited=False)
+    add_work(pool, project, "ana", 20, version="v1", shown="blind", dice={"Tumor": 0.5})
+    add_work(pool, project, "kim", 35, version="v5", unedited=True)
+    add_work(pool, project, "kim", 5, version="v5", unedited=False)
+    add_work(pool, project, "kim", 9, version="v5", shown="blind", dice={"Tumor": 0.9})
+    found = look(pool, project)
+    assert (found.alarms, found.tested) == ([], {"blind": 1})
+    add_work(pool, project, "kim", 1, version="v5", shown="blind", dice={"Tumor": 0.9})
+    assert (look(pool, project).alarms, look(pool, project).tested) == ([], {"blind": 2})
+    add_work(pool, project, "kim", 12, version="v5", shown="blind", dice={"Tumor": 0.5})
+    assert [(alarm.name, alarm.against) for alarm in look(pool, project).alarms] == [("kim", "blind")]
+
+
 def test_a_team_with_one_who_does_not_look(pool: Pool) -> None:
     """Found against blind images and against the peers; the unknown annotator is one of its own."""
     project = add_project(pool, labels=("Tumor", "Cyst"))
@@ -169,6 +199,7 @@ def test_a_team_with_one_who_does_not_look(pool: Pool) -> None:
         "",
     ]
     assert (found.blind, found.blind_share) == (24, 0.1)
+    assert found.tested == {"blind": 3, "peers": 3}
     assert found.everyone.saving is not None
     assert found.everyone.saving > 0.3
     assert found.everyone.alone.uncounted == 3

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime
 import numpy as np
 import pytest
 from dashboard_fixture import Site, make_site
+from people_fixture import add_work
 from PIL import Image as Pillow
 from pool_fixture import add_label, add_project, add_task
 from report_fixture import ANNOTATORS, LEAD, make_history
@@ -109,7 +110,7 @@ def test_a_project_with_a_history_tells_it(history: tuple[Pool, Settings, Site])
     assert "outside of any – – 2 – – –" in said
     assert "2 open power 5 0 – – not learnt yet" in said
     assert f"{ANNOTATORS[0]} 4 0 42 100.0 % 0.950" in said
-    assert "Of automation bias nothing can be said yet: that takes 30 masks" in said
+    assert "that takes 30 masks shown to one annotator, and as many of others or 10 blind ones" in said
     assert "The image of task 900 cannot be used: it is no image" in said
     assert "Training 4 failed: ImageError: task 7 cannot be read" in said
     assert "Training 4 failed 3 times and was given up: ImageError: task 7 cannot be read" in said
@@ -179,6 +180,27 @@ def test_anonymous_reports_name_nobody(history: tuple[Pool, Settings, Site]) -> 
     assert not any(name in anonymous for name in (*ANNOTATORS, LEAD))
     for number in range(1, 4):
         assert f"annotator {number}" in anonymous
+
+
+@pytest.mark.parametrize(
+    ("blind", "others", "tells"),
+    [
+        (0, 0, "Of automation bias nothing can be said yet"),
+        (9, 0, "Of automation bias nothing can be said yet"),
+        (10, 0, "No alarm for automation bias: held against blind images, nobody"),
+        (0, 30, "No alarm for automation bias: held against the others' work, nobody"),
+        (10, 30, "No alarm for automation bias: held against blind images and the others' work, nobody"),
+    ],
+)
+def test_no_alarm_is_told_only_where_one_was_looked_for(
+    pool: Pool, settings: Settings, blind: int, others: int, tells: str
+) -> None:
+    """One annotator of 30 masks needs blind images or others."""
+    project = add_project(pool)
+    add_work(pool, project, "ana", 30, unedited=True, now=NOW)
+    add_work(pool, project, "ana", blind, shown="blind", dice={"Tumor": 0.9}, now=NOW)
+    add_work(pool, project, "ben", others, unedited=True, now=NOW)
+    assert tells in words(make_report(pool, settings, project, now=NOW))
 
 
 def test_progress_counts_tasks_by_the_day_of_their_first_label(pool: Pool) -> None:

@@ -10,11 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from statistics import median
 
 from sqlalchemy import Text, cast, select
 from sqlalchemy.orm import Session
 
-from maskloop_learner.evaluate.bias import GOOD_ENOUGH, Alarm, Habit, find_alarms
+from maskloop_learner.evaluate.bias import GOOD_ENOUGH, Against, Alarm, Habit, Masks, Share, find_alarms
 from maskloop_learner.evaluate.spread import Spread, shares, spread
 from maskloop_learner.pool.schema import Label, Project, Task, utcnow
 
@@ -25,7 +26,7 @@ BINS = 10
 MOST_DAYS = 45
 """Beyond this a chart has a point a week."""
 FEWEST = 6
-"""Times on each side, from which on they are compared: with fewer, nothing is sure of their medians."""
+"""Times of an annotator on each side, from which on they are compared: with fewer, nothing is sure of their medians."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +66,9 @@ class Person:
     by_label: dict[str, Spread]
     histogram: list[float]
     """Share of these Dice in each tenth."""
-    fair: tuple[Spread, Spread] | None
-    """Seconds with a mask and of blind annotations, of annotators who made both: others would shift one side alone.
-    None with fewer than FEWEST times on a side."""
+    paces: list[float]
+    """Median seconds with a mask, as a share of those of blind annotations: of each annotator with FEWEST times or more
+    on both sides. Held against each other's, one annotator's pace would pass for what masks save."""
 
     @property
     def share(self) -> float | None:
@@ -77,9 +78,9 @@ class Person:
 
     @property
     def saving(self) -> float | None:
-        """By which share of the median time an annotation is quicker with a mask than blind, see `fair`; negative where
-        masks cost time."""
-        return 1 - self.fair[0].median / self.fair[1].median if self.fair else None
+        """By which share of the time an annotator is quicker with a mask than blind, the median of `paces`; negative
+        where masks cost time."""
+        return 1 - median(self.paces) if self.paces else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +98,8 @@ class People:
     """Label -> day or Monday -> Dice between the mask shown and the final one."""
     weekly: bool
     alarms: list[Alarm]
+    tested: Counter[Against]
+    """How many annotators were held against blind images, and how many against the others."""
     blind: int
     """Blind annotations that can be compared with what the model would have shown."""
     good: int
@@ -116,6 +119,7 @@ class _Work:
     day: date
     skipped: bool
     shown: str | None
+    version: str | None
     unedited: bool | None
     dice: list[tuple[str, float]]
     kind: str = ""
@@ -150,7 +154,8 @@ def look_at_people(session: Session, project_id: int, *, days: int | None = 90, 
     first = min((work.day for work in labelled), default=now.date())
     weekly = (now.date() - first).days > MOST_DAYS
     blind = [work for work in labelled if work.shown == "blind" and work.dice]
-    good = sum(min(value for _, value in work.dice) >= GOOD_ENOUGH for work in blind)
+    agreed = _agreed(blind)
+    found = find_alarms([_habit(name, theirs) for name, theirs in by_author.items()], blind=agreed)
     return People(
         days=days,
         persons=persons,
@@ -158,9 +163,10 @@ def look_at_people(session: Session, project_id: int, *, days: int | None = 90, 
         by_day=_by_day(labelled, first, now.date(), weekly=weekly),
         dice_by_day=_dice_by_day(labelled, weekly=weekly),
         weekly=weekly,
-        alarms=find_alarms([_habit(name, theirs) for name, theirs in by_author.items()], blind=len(blind), good=good),
-        blind=len(blind),
-        good=good,
+        alarms=found.alarms,
+        tested=found.tested,
+        blind=sum(share.whole for share in agreed.values()),
+        good=sum(share.part for share in agreed.values()),
         blind_dice=_by_label(blind),
         blind_share=session.get_one(Project, project_id).blind_share or 0.0,
     )
@@ -182,6 +188,7 @@ def _read(session: Session, project_id: int, since: datetime | None) -> list[_Wo
             Label.version,
             Label.cancelled,
             Label.shown,
+            Label.shown_version,
             Label.unedited,
             cast(Label.agreement, Text),
         )
@@ -196,31 +203,32 @@ def _read(session: Session, project_id: int, since: datetime | None) -> list[_Wo
     # A hundred thousand small texts are read in a tenth of the time as one.
     agreements = json.loads(f"[{','.join(row[-1] for row in rows)}]")
     found: dict[int, _Work] = {}
-    for (number, author, seconds, at, version, skipped, shown, unedited, _), agreement in zip(
+    for (number, author, seconds, at, edition, skipped, shown, version, unedited, _), agreement in zip(
         rows, agreements, strict=True
     ):
-        if version > 1:
+        if edition > 1:
             at = first.get(number, at)
             if since is not None and at < since:
                 continue
         dice = list(agreement.items())
         if (work := found.get(number)) is None:
             name = author or UNKNOWN
-            found[number] = _Work(name, _counted(seconds), at.date(), skipped, shown, unedited, dice)
+            found[number] = _Work(name, _counted(seconds), at.date(), skipped, shown, version, unedited, dice)
         else:
-            _add_image(work, shown, unedited)
+            _add_image(work, shown, version, unedited)
             work.dice += dice
     for work in found.values():
         work.sort()
     return list(found.values())
 
 
-def _add_image(work: _Work, shown: str | None, unedited: bool | None) -> None:
+def _add_image(work: _Work, shown: str | None, version: str | None, unedited: bool | None) -> None:
     """Another image of the same annotation: edited where one is, compared only when all are."""
     if shown is None or work.shown is None:
         work.shown = None
     elif shown == "model":
         work.shown = shown
+    work.version = work.version or version  # one prediction draws all images of a task
     if unedited is False or work.unedited is False:
         work.unedited = False
     elif unedited is None:
@@ -263,18 +271,17 @@ def _person(name: str, works: Sequence[_Work]) -> Person:
         dice=spread(dice),
         by_label=_by_label(masked),
         histogram=shares(dice, bins=BINS),
-        fair=_fair(masked, kinds["blind"]),
+        paces=_paces(masked, kinds["blind"]),
     )
 
 
-def _fair(masked: Sequence[_Work], blind: Sequence[_Work]) -> tuple[Spread, Spread] | None:
-    sides = [[work for work in side if work.seconds is not None] for side in (masked, blind)]
-    both = {work.author for work in sides[0]} & {work.author for work in sides[1]}
-    found = [spread([work.seconds or 0.0 for work in side if work.author in both]) for side in sides]
-    first, second = found
-    if first is None or second is None or min(first.count, second.count) < FEWEST:
-        return None
-    return first, second
+def _paces(masked: Iterable[_Work], blind: Iterable[_Work]) -> list[float]:
+    times: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
+    for side, works in enumerate((masked, blind)):
+        for work in works:
+            if work.seconds is not None:
+                times[work.author][side].append(work.seconds)
+    return [median(a) / median(b) for a, b in times.values() if min(len(a), len(b)) >= FEWEST]
 
 
 def _way(works: Iterable[_Work]) -> Way:
@@ -291,16 +298,31 @@ def _by_label(works: Iterable[_Work]) -> dict[str, Spread]:
     return {label: each for label in sorted(found) if (each := spread(found[label])) is not None}
 
 
-def _habit(name: str, works: Sequence[_Work]) -> Habit:
-    compared = [work for work in works if work.kind in ("accepted", "edited")]
+def _habit(name: str, works: Iterable[_Work]) -> Habit:
+    versions: dict[str, list[_Work]] = defaultdict(list)
+    for work in works:
+        if work.kind in ("accepted", "edited") and work.version is not None:
+            versions[work.version].append(work)
+    return Habit(name=name, versions={version: _masks(compared) for version, compared in versions.items()})
+
+
+def _masks(compared: Sequence[_Work]) -> Masks:
     accepted = [work for work in compared if work.unedited]
-    return Habit(
-        name=name,
+    return Masks(
         shown=len(compared),
         unedited=len(accepted),
         seconds=[work.seconds for work in accepted if work.seconds is not None],
         all_seconds=[work.seconds for work in compared if work.seconds is not None],
     )
+
+
+def _agreed(blind: Iterable[_Work]) -> dict[str, Share]:
+    """Version -> blind annotations, and how many of them agree with what it would have drawn."""
+    good: dict[str, list[bool]] = defaultdict(list)
+    for work in blind:
+        if work.version is not None:
+            good[work.version].append(min(value for _, value in work.dice) >= GOOD_ENOUGH)
+    return {version: Share(sum(each), len(each)) for version, each in good.items()}
 
 
 def _by_day(works: Iterable[_Work], first: date, last: date, *, weekly: bool) -> dict[date, Counter[str]]:

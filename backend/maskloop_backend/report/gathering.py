@@ -30,7 +30,7 @@ from maskloop_backend.report.weakness import Part, read_weakness
 from maskloop_backend.web.dashboard.boards import Boards
 from maskloop_backend.web.dashboard.colours import label_colours
 from maskloop_backend.web.dashboard.thumbs import Thumbs
-from maskloop_learner.evaluate.bias import RULES
+from maskloop_learner.evaluate.bias import RULES, Rules
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Project, utcnow
 from maskloop_learner.settings import Settings
@@ -91,14 +91,14 @@ class Report:
         return tell_alarms(self.people, self.names)
 
     @property
-    def fewest(self) -> int:
-        """Masks shown to an annotator, from which on something can be said of automation bias."""
-        return RULES.fewest
+    def rules(self) -> Rules:
+        """From how many masks on something can be said of automation bias."""
+        return RULES
 
     @property
     def is_few(self) -> bool:
-        """Whether no annotator was shown so many that can be compared."""
-        return all(each.accepted.count + each.edited.count < RULES.fewest for each in self.people.persons)
+        """Whether nobody was held against anything, since there are too few masks and blind images."""
+        return not self.people.tested.total()
 
 
 def gather(

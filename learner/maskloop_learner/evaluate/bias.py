@@ -6,25 +6,28 @@ figures look better than it is. That a mask is left is no fault in itself: good 
 that an annotator left unedited is held against two things:
 
     blind   how often the model's mask is good enough where the annotator was shown none: that share could be left
-    peers   how often the others leave theirs, of the same model on the same kind of images
+    peers   how often the others leave theirs
 
-An alarm needs a difference that chance does not explain (Fisher's exact test, one-sided, corrected for all annotators
-and both questions after Holm 1979) and that is large enough to matter. Peers may simply be fussy: against them it also
-needs haste, half the time that they take over a mask that they leave. Against blind masks it needs none: who leaves
-more than is good enough leaves what is wrong, however long they look at it.
+Both only within one prediction version: of a better model more may be left, and who joins late sees only that one.
+
+An alarm needs a difference that chance does not explain (Fisher's exact test, one-sided, added up over versions,
+corrected for all annotators and both questions after Holm 1979) and that is large enough to matter. Peers may simply be
+fussy: against them it also needs haste, half the time that they take over a mask that they leave. Against blind masks
+it needs none: who leaves more than is good enough leaves what is wrong, however long they look at it.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
 Against = Literal["blind", "peers"]
-Numbers = NDArray[np.float64]
+Numbers = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +35,11 @@ class Rules:
     """When there is an alarm."""
 
     fewest: int = 30
-    """Annotations with a mask shown, of the annotator and of the peers together: fewer tell nothing of a habit."""
+    """Annotations with a mask shown, of the annotator and of the peers together, each of versions that both sides have:
+    fewer tell nothing of a habit."""
     fewest_blind: int = 10
-    """Blind annotations. The test heeds how few they are, but with fewer one bad image decides."""
+    """Blind annotations of versions that the annotator was shown. The test heeds how few they are, but with fewer one
+    bad image decides."""
     level: float = 0.01
     """Chance of any false alarm at all where nobody differs. Low: the alarm names a person."""
     margin: float = 0.2
@@ -50,6 +55,36 @@ GOOD_ENOUGH = 0.8
 """Dice of every label, from which on a blind annotation counts as one that agrees with the model. A convention, and a
 lenient one: two people who outline the same thing rarely agree in every pixel, and a high bar would blame those who
 rightly leave a mask that is not just as they would have drawn it."""
+NEVER = 1e-30
+"""A chance that is too small to count."""
+
+
+class Share(NamedTuple):
+    """A part of a whole."""
+
+    part: int
+    whole: int
+
+
+class Stratum(NamedTuple):
+    """One prediction version, seen from two sides."""
+
+    part: int
+    whole: int
+    other_part: int
+    other_whole: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masks:
+    """Masks of one prediction version that an annotator was shown."""
+
+    shown: int
+    unedited: int
+    seconds: Sequence[float] = ()
+    """Lead times of unedited ones that count: above zero."""
+    all_seconds: Sequence[float] = ()
+    """Lead times that count of all; stands in where peers left hardly any unedited."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,74 +92,94 @@ class Habit:
     """What one annotator did with the masks that were shown."""
 
     name: str
-    shown: int
-    unedited: int
-    seconds: Sequence[float]
-    """Lead times of unedited ones that count: above zero."""
-    all_seconds: Sequence[float] = ()
-    """Lead times that count of all with a mask shown; stands in where peers left hardly any unedited."""
+    versions: Mapping[str, Masks]
+    """By prediction version."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Alarm:
-    """An annotator who leaves more masks unedited than can be right."""
+    """An annotator who leaves more masks unedited than can be right; all figures of versions that both sides have."""
 
     name: str
     against: Against
+    shown: int
+    """Masks."""
     share: float
     """Of the masks shown, left unedited."""
+    others: int
+    """Blind annotations, or masks that the peers were shown."""
     expected: float
-    """Share of blind annotations that agree with the model, or share that peers left unedited."""
+    """Share of these that agree with the model, or that the peers left unedited; each version weighs as much as among
+    the masks shown to the annotator."""
     p: float
     """Corrected for all tests that were made."""
     seconds: float | None
-    """Median of the unedited ones; None where no lead time counts."""
+    """Median of the unedited ones; None where too few lead times count."""
     peers_seconds: float | None
-    """The peers' median."""
+    """The peers' median, each version weighing as much as in `seconds`; None against blind ones."""
 
 
-def find_alarms(habits: Sequence[Habit], *, blind: int, good: int, rules: Rules = RULES) -> list[Alarm]:
-    """Who takes masks over too readily, by name; an annotator may be found by either question, or by both.
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """Who was found, and how much was looked at."""
 
-    blind: annotations whose annotator was shown no mask, by lot; good: of these, how many agree with the model (Dice of
-    every label at least GOOD_ENOUGH). Raises ValueError for counts that cannot be.
+    alarms: list[Alarm]
+    """By name."""
+    tested: Counter[Against]
+    """How many annotators were held against blind images, and how many against the others. Without any, that there is
+    no alarm says nothing."""
+
+
+def find_alarms(habits: Sequence[Habit], *, blind: Mapping[str, Share], rules: Rules = RULES) -> Findings:
+    """Who takes masks over too readily; an annotator may be found by either question, or by both.
+
+    blind: prediction version -> annotations whose annotator was shown no mask of it, by lot, and how many of them agree
+    with it (Dice of every label at least GOOD_ENOUGH). Raises ValueError for counts that cannot be.
     """
     for habit in habits:
-        _check(habit.name, habit.unedited, habit.shown)
-    _check("blind annotations", good, blind)
-    tests: list[tuple[Alarm, bool]] = []
+        for masks in habit.versions.values():
+            _check(habit.name, masks.unedited, masks.shown)
+    for good, count in blind.values():
+        _check("blind annotations", good, count)
+    tests: list[tuple[Habit, Against, dict[str, Stratum]]] = []
+    everyone = _add_up(habits)
     for habit in habits:
-        if habit.shown < rules.fewest:
-            continue
-        others = [each for each in habits if each is not habit]
-        if blind >= rules.fewest_blind:
-            tests.append((_hold(habit, "blind", good, blind, others, rules), True))
-        left, seen = sum(each.unedited for each in others), sum(each.shown for each in others)
-        if seen >= rules.fewest:
-            alarm = _hold(habit, "peers", left, seen, others, rules)
-            tests.append((alarm, _is_hasty(alarm, rules)))
-    corrected = holm([alarm.p for alarm, _ in tests])
-    found = []
-    for (alarm, matters), p in zip(tests, corrected, strict=True):
-        if matters and p <= rules.level and alarm.share - alarm.expected >= rules.margin:
-            found.append(replace(alarm, p=p))
-    return sorted(found, key=lambda alarm: (alarm.name, alarm.against))
+        peers = {
+            version: Share(everyone[version].part - masks.unedited, everyone[version].whole - masks.shown)
+            for version, masks in habit.versions.items()
+        }
+        sides: dict[Against, tuple[Mapping[str, Share], int]] = {
+            "blind": (blind, rules.fewest_blind),
+            "peers": (peers, rules.fewest),
+        }
+        for against, (side, fewest) in sides.items():
+            strata = _pair(habit, side)
+            if _count(strata) >= rules.fewest and sum(each.other_whole for each in strata.values()) >= fewest:
+                tests.append((habit, against, strata))
+    corrected = holm([exceeds(list(strata.values())) for *_, strata in tests])
+    alarms = []
+    for (habit, against, strata), p in zip(tests, corrected, strict=True):
+        if p <= rules.level:
+            alarm = _hold(habit, against, strata, [each for each in habits if each is not habit], p, rules)
+            if alarm.share - alarm.expected >= rules.margin and (against == "blind" or _is_hasty(alarm, rules)):
+                alarms.append(alarm)
+    alarms.sort(key=lambda alarm: (alarm.name, alarm.against))
+    return Findings(alarms=alarms, tested=Counter(against for _, against, _ in tests))
 
 
-def exceeds(hits: int, count: int, other_hits: int, other_count: int) -> float:
-    """Fisher's exact test, one-sided: the chance of so many hits or more of `count`, were both sides alike."""
-    _check("the first side", hits, count)
-    _check("the second side", other_hits, other_count)
-    total, all_hits = count + other_count, hits + other_hits
-    k = np.arange(hits, min(count, all_hits) + 1, dtype=np.float64)
-    if hits <= max(0, all_hits - other_count):
-        return 1.0
-    logs = (
-        _log_choose(all_hits, k)
-        + _log_choose(total - all_hits, count - k)
-        - _log_choose(total, np.float64(count) + 0 * k)
-    )
-    return min(1.0, math.fsum(np.exp(logs)))
+def exceeds(strata: Sequence[Stratum]) -> float:
+    """The chance of so many hits or more in all strata together, were both sides alike within each.
+
+    Given how many hits each stratum has on both sides: of one stratum Fisher's exact test, one-sided; of several the
+    distribution of the sum of hypergeometric numbers (Birch 1964, J. R. Stat. Soc. B 26, 313-324). Exact to 1e-20.
+    """
+    lowest = 0
+    chances: Numbers = np.ones(1)
+    for each in strata:
+        low, more = _hits(each)
+        lowest, chances = _trim(lowest + low, np.convolve(chances, more))
+    at = sum(each.part for each in strata) - lowest
+    return min(1.0, math.fsum(chances[max(at, 0) :]))
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -137,29 +192,101 @@ def holm(ps: Sequence[float]) -> list[float]:
     return found
 
 
-def _hold(habit: Habit, against: Against, hits: int, count: int, others: Sequence[Habit], rules: Rules) -> Alarm:
-    times = [second for each in others for second in each.seconds]
-    if len(times) < rules.fewest_times:
-        times = [second for each in others for second in each.all_seconds]
+def _add_up(habits: Iterable[Habit]) -> dict[str, Share]:
+    """Masks left unedited, and shown, of all together."""
+    found: dict[str, Share] = {}
+    for habit in habits:
+        for version, masks in habit.versions.items():
+            part, whole = found.get(version, (0, 0))
+            found[version] = Share(part + masks.unedited, whole + masks.shown)
+    return found
+
+
+def _pair(habit: Habit, side: Mapping[str, Share]) -> dict[str, Stratum]:
+    """Versions that both sides have."""
+    return {
+        version: Stratum(masks.unedited, masks.shown, *side[version])
+        for version, masks in habit.versions.items()
+        if masks.shown and version in side and side[version].whole
+    }
+
+
+def _count(strata: Mapping[str, Stratum]) -> int:
+    return sum(each.whole for each in strata.values())
+
+
+def _hold(
+    habit: Habit, against: Against, strata: Mapping[str, Stratum], others: Sequence[Habit], p: float, rules: Rules
+) -> Alarm:
+    shown = _count(strata)
+    mine = {version: habit.versions[version].seconds for version in strata}
+    if against == "peers":
+        seconds, peers_seconds = _paces(mine, others, rules.fewest_times)
+    else:
+        times = [second for each in mine.values() for second in each]
+        seconds, peers_seconds = float(np.median(times)) if len(times) >= rules.fewest_times else None, None
     return Alarm(
         name=habit.name,
         against=against,
-        share=habit.unedited / habit.shown,
-        expected=hits / count,
-        p=exceeds(habit.unedited, habit.shown, hits, count),
-        seconds=_median(habit.seconds, rules.fewest_times),
-        peers_seconds=_median(times, rules.fewest_times),
+        shown=shown,
+        share=sum(each.part for each in strata.values()) / shown,
+        others=sum(each.other_whole for each in strata.values()),
+        expected=sum(each.whole * each.other_part / each.other_whole for each in strata.values()) / shown,
+        p=p,
+        seconds=seconds,
+        peers_seconds=peers_seconds,
     )
 
 
-def _median(seconds: Sequence[float], fewest: int) -> float | None:
-    return float(np.median(seconds)) if len(seconds) >= fewest else None
+def _paces(
+    mine: Mapping[str, Sequence[float]], others: Iterable[Habit], fewest: int
+) -> tuple[float | None, float | None]:
+    """Median seconds of a mask left, of the annotator and of the others, of versions with times on both sides."""
+    left: dict[str, list[float]] = {version: [] for version in mine}
+    every: dict[str, list[float]] = {version: [] for version in mine}
+    for habit in others:
+        for version in mine.keys() & habit.versions.keys():
+            left[version] += habit.versions[version].seconds
+            every[version] += habit.versions[version].all_seconds
+    for theirs in (left, every):
+        pairs = [(mine[version], theirs[version]) for version in mine if mine[version] and theirs[version]]
+        if min(sum(len(a) for a, _ in pairs), sum(len(b) for _, b in pairs)) >= fewest:
+            # The same for both sides, and little where one of them has few.
+            weights = [len(a) * len(b) / (len(a) + len(b)) for a, b in pairs]
+            return _median([a for a, _ in pairs], weights), _median([b for _, b in pairs], weights)
+    return None, None
+
+
+def _median(groups: Sequence[Sequence[float]], weights: Sequence[float]) -> float:
+    """Of all values together, where each group weighs as much as is said."""
+    values = np.concatenate(groups)
+    each = np.repeat([weight / len(group) for group, weight in zip(groups, weights, strict=True)], [*map(len, groups)])
+    order = np.argsort(values)
+    grown = np.cumsum(each[order])
+    return float(values[order[np.searchsorted(grown, grown[-1] / 2)]])
 
 
 def _is_hasty(alarm: Alarm, rules: Rules) -> bool:
     if alarm.seconds is None or alarm.peers_seconds is None:
         return False
     return alarm.seconds <= rules.haste * alarm.peers_seconds
+
+
+def _hits(stratum: Stratum) -> tuple[int, Numbers]:
+    """The fewest hits that the first side can have, and the chance of each number from there on."""
+    for name, hits, count in (("the first side", *stratum[:2]), ("the second side", *stratum[2:])):
+        _check(name, hits, count)
+    total, all_hits = stratum.whole + stratum.other_whole, stratum.part + stratum.other_part
+    lowest = max(0, all_hits - stratum.other_whole)
+    k = np.arange(lowest, min(stratum.whole, all_hits) + 1, dtype=np.float64)
+    whole = _log_choose(total, np.array(stratum.whole, np.float64))
+    return _trim(lowest, np.exp(_log_choose(all_hits, k) + _log_choose(total - all_hits, stratum.whole - k) - whole))
+
+
+def _trim(lowest: int, chances: Numbers) -> tuple[int, Numbers]:
+    """Without the ends that hardly ever come: of many thousand masks that leaves some hundreds of numbers."""
+    kept = np.flatnonzero(chances > NEVER)
+    return lowest + int(kept[0]), chances[kept[0] : kept[-1] + 1]
 
 
 def _log_choose(n: int, k: Numbers) -> Numbers:
