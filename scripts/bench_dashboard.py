@@ -162,7 +162,7 @@ def write_rows(pool: Pool, project: int, numbers: range, dice: random.Random, la
                 {
                     "task_id": n + 1, "ls_annotation_id": n + 1, "author": f"annotator {dice.randrange(5)}",
                     "ls_updated_at": now - timedelta(days=80 * dice.random()), "lead_time": dice.lognormvariate(3, 1),
-                    "shown": "model" if dice.random() < 0.9 else "blind", "unedited": left,
+                    "shown": "model" if dice.random() < 0.9 else "blind", "shown_version": VERSION, "unedited": left,
                     "agreement": {label: 1.0 if left else dice.random() for label in LABELS},
                 }
             )  # fmt: skip

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from maskloop_learner.evaluate.bias import RULES, Alarm, Habit, Masks, Rules, Share, Stratum, exceeds, find_alarms, holm
+from maskloop_learner.evaluate.bias import RULES, Alarm, Habit, Masks, Rules, Share, find_alarms
+from maskloop_learner.evaluate.exact import Stratum, exceeds, holm
 
 
 def masks(shown: int, unedited: int, seconds: float | None = 10.0) -> Masks:

@@ -16,18 +16,16 @@ fussy: against them it also needs haste, half the time that they take over a mas
 it needs none: who leaves more than is good enough leaves what is wrong, however long they look at it.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.special import gammaln
+
+from maskloop_learner.evaluate.exact import Stratum, check_part, exceeds, holm
 
 Against = Literal["blind", "peers"]
-Numbers = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +53,6 @@ GOOD_ENOUGH = 0.8
 """Dice of every label, from which on a blind annotation counts as one that agrees with the model. A convention, and a
 lenient one: two people who outline the same thing rarely agree in every pixel, and a high bar would blame those who
 rightly leave a mask that is not just as they would have drawn it."""
-NEVER = 1e-30
-"""A chance that is too small to count."""
 
 
 class Share(NamedTuple):
@@ -64,15 +60,6 @@ class Share(NamedTuple):
 
     part: int
     whole: int
-
-
-class Stratum(NamedTuple):
-    """One prediction version, seen from two sides."""
-
-    part: int
-    whole: int
-    other_part: int
-    other_whole: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,9 +125,9 @@ def find_alarms(habits: Sequence[Habit], *, blind: Mapping[str, Share], rules: R
     """
     for habit in habits:
         for masks in habit.versions.values():
-            _check(habit.name, masks.unedited, masks.shown)
+            check_part(habit.name, masks.unedited, masks.shown)
     for good, count in blind.values():
-        _check("blind annotations", good, count)
+        check_part("blind annotations", good, count)
     tests: list[tuple[Habit, Against, dict[str, Stratum]]] = []
     everyone = _add_up(habits)
     for habit in habits:
@@ -165,31 +152,6 @@ def find_alarms(habits: Sequence[Habit], *, blind: Mapping[str, Share], rules: R
                 alarms.append(alarm)
     alarms.sort(key=lambda alarm: (alarm.name, alarm.against))
     return Findings(alarms=alarms, tested=Counter(against for _, against, _ in tests))
-
-
-def exceeds(strata: Sequence[Stratum]) -> float:
-    """The chance of so many hits or more in all strata together, were both sides alike within each.
-
-    Given how many hits each stratum has on both sides: of one stratum Fisher's exact test, one-sided; of several the
-    distribution of the sum of hypergeometric numbers (Birch 1964, J. R. Stat. Soc. B 26, 313-324). Exact to 1e-20.
-    """
-    lowest = 0
-    chances: Numbers = np.ones(1)
-    for each in strata:
-        low, more = _hits(each)
-        lowest, chances = _trim(lowest + low, np.convolve(chances, more))
-    at = sum(each.part for each in strata) - lowest
-    return min(1.0, math.fsum(chances[max(at, 0) :]))
-
-
-def holm(ps: Sequence[float]) -> list[float]:
-    """P-values corrected for how many there are (Holm 1979, a step-down Bonferroni), in the order given."""
-    order = sorted(range(len(ps)), key=lambda place: ps[place])
-    found, largest = [0.0] * len(ps), 0.0
-    for rank, place in enumerate(order):
-        largest = max(largest, min(1.0, ps[place] * (len(ps) - rank)))
-        found[place] = largest
-    return found
 
 
 def _add_up(habits: Iterable[Habit]) -> dict[str, Share]:
@@ -270,30 +232,3 @@ def _is_hasty(alarm: Alarm, rules: Rules) -> bool:
     if alarm.seconds is None or alarm.peers_seconds is None:
         return False
     return alarm.seconds <= rules.haste * alarm.peers_seconds
-
-
-def _hits(stratum: Stratum) -> tuple[int, Numbers]:
-    """The fewest hits that the first side can have, and the chance of each number from there on."""
-    for name, hits, count in (("the first side", *stratum[:2]), ("the second side", *stratum[2:])):
-        _check(name, hits, count)
-    total, all_hits = stratum.whole + stratum.other_whole, stratum.part + stratum.other_part
-    lowest = max(0, all_hits - stratum.other_whole)
-    k = np.arange(lowest, min(stratum.whole, all_hits) + 1, dtype=np.float64)
-    whole = _log_choose(total, np.array(stratum.whole, np.float64))
-    return _trim(lowest, np.exp(_log_choose(all_hits, k) + _log_choose(total - all_hits, stratum.whole - k) - whole))
-
-
-def _trim(lowest: int, chances: Numbers) -> tuple[int, Numbers]:
-    """Without the ends that hardly ever come: of many thousand masks that leaves some hundreds of numbers."""
-    kept = np.flatnonzero(chances > NEVER)
-    return lowest + int(kept[0]), chances[kept[0] : kept[-1] + 1]
-
-
-def _log_choose(n: int, k: Numbers) -> Numbers:
-    found: Numbers = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
-    return found
-
-
-def _check(name: str, hits: int, count: int) -> None:
-    if not 0 <= hits <= count:
-        raise ValueError(f"{name}: a part must be between 0 and the whole, got {hits!r} of {count!r}")
