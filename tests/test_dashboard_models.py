@@ -123,7 +123,8 @@ def test_who_decides_on_what_is_no_longer_so_is_refused(client: httpx.Client, po
     """In the dialog, in words, and the dialog then knows how it stands now."""
     old = champion_of(pool, project).fence
     register(pool, project, small_weights(9))
-    for path, fields in (("/models/1/promote", form(old)), ("/models/rollback", form(old, to="2"))):
+    decided = {"/models/1/promote": form(old), "/models/rollback": form(old, to="2"), "/models/release": form(old)}
+    for path, fields in decided.items():
         refused = client.post(path, data=fields, headers=HTMX)
         assert (refused.status_code, refused.headers["hx-retarget"]) == (409, "#ask")
         assert f"no longer {old}" in refused.text
