@@ -18,7 +18,7 @@ from web_fixture import CREDENTIALS, serving
 
 from maskloop_backend.credentials import add_reader
 from maskloop_backend.overview.batches import list_summaries, tell_options
-from maskloop_backend.web.dashboard import batches
+from maskloop_backend.web.dashboard import batches, choosing
 from maskloop_backend.web.dashboard.wishing import read_asked
 from maskloop_backend.web.errors import WebError
 from maskloop_learner.pool.batches import end_batch, find_batch
@@ -288,3 +288,19 @@ def test_a_large_batch_comes_a_page_at_a_time(
     rest = client.get("/batches/1/more?after=4", headers=HTMX).text
     assert rest.count('class="card member"') == 1
     assert "Show more" not in rest
+
+
+def test_of_a_large_choice_the_first_images_are_shown(
+    shown: tuple[httpx.Client, Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With how many there would be; locking still takes all of them."""
+    client, _ = shown
+    whole = client.post("/batches/preview", data=FORM, headers=HTMX).text
+    assert "are shown" not in whole
+    monkeypatch.setattr(choosing, "PER_PAGE", 3)
+    preview = client.post("/batches/preview", data=FORM, headers=HTMX).text
+    assert "What would come: 4 of 11 images" in preview
+    assert "The first 3 are shown." in preview
+    assert preview.count('class="card member"') == 3
+    client.post("/batches", data=FORM)
+    assert client.get("/batches/2").text.count('class="card member"') == 4

@@ -8,7 +8,7 @@ from maskloop_backend.batch_files import describe, to_csv, to_json
 from maskloop_backend.overview.batches import find_summary, list_summaries, read_entries
 from maskloop_backend.web.dashboard import choosing
 from maskloop_backend.web.dashboard.boards import SCORES
-from maskloop_backend.web.dashboard.choosing import read_number
+from maskloop_backend.web.dashboard.choosing import PER_PAGE, read_number
 from maskloop_backend.web.dashboard.desk import Desk, Entry
 from maskloop_backend.web.dashboard.shell import HEADERS
 from maskloop_backend.web.dashboard.shots import shoot
@@ -21,8 +21,6 @@ from maskloop_learner.pool.schema import Batch, Project
 from maskloop_learner.select.strategies import DEFAULT, STRATEGIES
 
 ENTRY = Entry("Batches", "/batches")
-PER_PAGE = 100
-"""Images of a batch."""
 FORMS = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 
 
