@@ -313,9 +313,20 @@ def test_failures_come_with_what_to_do(
     assert said[0].startswith("sync has not looked at this project for a while")
     assert said[1:3] == [
         "Training 1 failed 2 times and was given up",
-        "The training that was asked for (cli) was not started",
+        "The training that was asked for by the command line was not started",
     ]
     assert said[-1] == "2 more images cannot be used"
+
+
+def test_a_wish_that_was_refused_is_told_until_a_training_comes(pool: Pool, settings: Settings, project: int) -> None:
+    """Whoever asked has what they wanted then."""
+    with pool.write() as session:
+        session.add(TrainRequest(project_id=project, cause="button", refused="there is no label"))
+    what = "The training that was asked for by the button in Label Studio was not started"
+    assert what in [each.what for each in look(pool, settings, project, Queues()).failures]
+    settings.trigger_labels = 5
+    assert start_due_round(pool, project, settings) == 1
+    assert [each.what for each in look(pool, settings, project, Queues()).failures] == []
 
 
 def test_jobs_of_the_project_are_told_apart(pool: Pool, settings: Settings, project: int, conn: redis.Redis) -> None:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from maskloop_backend.overview.happenings import CAUSES
 from maskloop_backend.overview.queues import Queues
 from maskloop_backend.readiness import count
 from maskloop_learner.disk import measure_room
@@ -111,9 +112,11 @@ def _of_trainings(session: Session, project: Project) -> Iterator[Failure]:
         )
     mine = TrainRequest.project_id == project.id
     wish = session.scalar(select(TrainRequest).where(mine).order_by(TrainRequest.id.desc()).limit(1))
-    if wish is not None and wish.refused and not wish.refused.startswith("cancelled"):
+    if wish is None or not wish.refused or wish.refused.startswith("cancelled"):
+        return
+    if last is None or last.created_at < wish.created_at:
         yield Failure(
-            what=f"The training that was asked for ({wish.cause}) was not started",
+            what=f"The training that was asked for by {CAUSES.get(wish.cause, wish.cause)} was not started",
             message=wish.refused,
             fix="Label some images, then ask again.",
             at=wish.created_at,
