@@ -22,7 +22,7 @@ from maskloop_backend.sync.work import enqueue_rounds
 from maskloop_backend.web.dashboard.kept import LONGEST, Kept
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Event, Project, Round, Task, TrainRequest, utcnow
+from maskloop_learner.pool.schema import Event, Prediction, Project, Round, Task, TrainRequest, utcnow
 from maskloop_learner.settings import Settings
 from maskloop_queue.gpu import GpuWorker
 from maskloop_queue.jobs import fetch
@@ -327,6 +327,27 @@ def test_a_wish_that_was_refused_is_told_until_a_training_comes(pool: Pool, sett
     settings.trigger_labels = 5
     assert start_due_round(pool, project, settings) == 1
     assert [each.what for each in look(pool, settings, project, Queues()).failures] == []
+
+
+def test_images_that_could_not_be_predicted_are_not_cut_in_silence(
+    pool: Pool, settings: Settings, project: int
+) -> None:
+    """The newest are named, and that there are more; images of deleted tasks take nobody's place."""
+    with pool.write() as session:
+        for task in session.scalars(select(Task).order_by(Task.id)):
+            at = {"version_id": VERSION, "image_digest": task.image_digest}
+            session.add(Prediction(**at, error=f"no memory for {task.ls_id}"))
+            session.flush()
+            if task.ls_id > 8:
+                task.deleted_at = utcnow()
+    named = [f"The image of task {number} could not be predicted" for number in (8, 7, 6, 5, 4)]
+    failures = look(pool, settings, project, Queues()).failures
+    assert [each.what for each in failures] == [*named, "More images could not be predicted"]
+    assert failures[0].message == "no memory for 8"
+    with pool.write() as session:
+        for task in session.scalars(select(Task).where(Task.ls_id < 4)):
+            task.deleted_at = utcnow()
+    assert [each.what for each in look(pool, settings, project, Queues()).failures] == named
 
 
 def test_jobs_of_the_project_are_told_apart(pool: Pool, settings: Settings, project: int, conn: redis.Redis) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from maskloop_backend.overview.happenings import CAUSES
@@ -160,22 +160,27 @@ def _of_predictions(session: Session, project: Project) -> Iterator[Failure]:
     version = current_version(session, project.id)
     if version is None:
         return
-    wrong = select(Prediction.image_digest, Prediction.error).where(
-        Prediction.version_id == version, Prediction.error.is_not(None)
+    wrong = (
+        select(func.min(Task.ls_id), Prediction.error)
+        .join(Prediction, answers(Prediction, version))
+        .where(*servable(project.id), Prediction.error.is_not(None))
+        .group_by(Prediction.id, Prediction.error)
+        .order_by(Prediction.id.desc())
+        .limit(SHOWN + 1)
     )
-    for digest, error in session.execute(wrong.order_by(Prediction.id.desc()).limit(SHOWN)):
-        task_id = session.scalar(
-            select(Task.ls_id)
-            .join(Prediction, answers(Prediction, version))
-            .where(*servable(project.id), Task.image_digest == digest)
-            .limit(1)
+    found = session.execute(wrong).all()
+    for task, error in found[:SHOWN]:
+        yield Failure(
+            what=f"The image of task {task} could not be predicted",
+            message=error or "",
+            fix="It counts as failed under this model; the next model tries it again.",
         )
-        if task_id is not None:
-            yield Failure(
-                what=f"The image of task {task_id} could not be predicted",
-                message=error or "",
-                fix="It counts as failed under this model; the next model tries it again.",
-            )
+    if len(found) > SHOWN:
+        yield Failure(
+            what="More images could not be predicted",
+            message="",
+            fix="The page of images shows them all, under “failed”.",
+        )
 
 
 def _times(number: int) -> str:
