@@ -236,6 +236,37 @@ def test_a_training_is_cancelled(
     assert "No training of project 7 (Breast ultrasound) is queued or running" in again.text
 
 
+def test_another_training_than_the_one_that_was_meant_is_not_cancelled(
+    web: httpx.Client, pool: Pool, settings: Settings, project: int, conn: redis.Redis
+) -> None:
+    """It ended while the question stood on the page, or the one that was only asked for has begun."""
+
+    def fields() -> dict[str, str]:
+        form = web.get("/work").text.split('action="/work/cancel"')[1].split("</form>")[0]
+        return dict(re.findall(r'name="(project|round)" value="(\d+)"', form))
+
+    request_training(pool, project, cause="cli")
+    wished = fields()
+    assert wished == {"project": "7", "round": "0"}
+    assert enqueue_rounds(pool, conn, project, settings)
+    wait_until("another button", lambda: fields()["round"] == "1")
+    meant = fields()
+    with pool.write() as session:
+        session.get_one(Round, 1).state = "failed"
+    request_training(pool, project, cause="button")
+    assert enqueue_rounds(pool, conn, project, settings)
+    for old, before in ((meant, "Training 1 has ended meanwhile"), (wished, "No training was open before")):
+        refused = web.post("/work/cancel", data=old, headers=HTMX)
+        assert refused.status_code == 409
+        assert f"{before}, and training 2 is open now. Nothing was cancelled." in refused.text
+    assert web.post("/work/cancel", data={"project": "7", "round": "x"}).status_code == 400
+    with pool.read() as session:
+        assert session.get_one(Round, 2).state == "queued"
+    assert web.post("/work/cancel", data={"project": "7", "round": "2"}, headers=HTMX).status_code == 200
+    with pool.read() as session:
+        assert session.get_one(Round, 2).state == "cancelled"
+
+
 def test_nobody_else_presses(web: httpx.Client, pool: Pool, settings: Settings, project: int) -> None:
     """A reader sees no button and is refused; a form without a project is no form."""
     password = add_reader(settings.home)
