@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import threading
 from collections.abc import Iterator
 
@@ -22,6 +23,7 @@ from maskloop_backend.web.dashboard import batches, choosing
 from maskloop_backend.web.dashboard.wishing import read_asked
 from maskloop_backend.web.errors import WebError
 from maskloop_learner.pool.batches import end_batch, find_batch
+from maskloop_learner.pool.members import members
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Batch, Event, Project, Task
 from maskloop_learner.settings import Settings
@@ -255,6 +257,33 @@ def test_how_far_a_batch_is_and_what_was_said_of_it(shown: tuple[httpx.Client, S
         rows, older = list_summaries(session, site.project, before=older)
         assert ([row.number for row in rows], older) == ([1], None)
     assert "1 waiting, 1 labelled" in " ".join(client.get("/batches").text.split())
+
+
+def test_a_page_of_a_batch_follows_its_images_and_its_end(shown: tuple[httpx.Client, Site], pool: Pool) -> None:
+    """Its list is drawn anew when an image stands differently, the whole page when the batch is open no more."""
+    client, site = shown
+    client.post("/batches", data=FORM)
+    page = client.get("/batches/2").text
+    seen = re.search(r'id="batch-seen" name="seen" value="([\d-]+)"', page)
+    assert seen is not None
+    assert 'hx-trigger="every 10s" hx-include="#batch-seen"' in page
+    address = re.search(r'hx-get="([^"]+)" hx-trigger="batch-moved from:body"', page)
+    assert address is not None
+
+    def ask() -> httpx.Headers:
+        return client.get(f"/batches/2/state?project=7&seen={seen[1]}", headers=HTMX).headers
+
+    assert "hx-trigger" not in ask()
+    with pool.read() as session:
+        first = members(session, find_batch(session, site.project, 2))[0].task_id
+    add_label(pool, first)
+    assert ask()["hx-trigger"] == "batch-moved"
+    assert "hx-refresh" not in ask()
+    rows = client.get(address[1].replace("&amp;", "&"), headers=HTMX).text
+    assert (rows.count('class="card member"'), rows.count(">labelled<")) == (4, 1)
+    client.post("/batches/2/close")
+    assert ask()["hx-refresh"] == "true"
+    assert "every 10s" not in client.get("/batches/2").text
 
 
 def test_without_a_model_strategies_that_need_one_are_off(pool: Pool, settings: Settings) -> None:

@@ -56,6 +56,11 @@ class Summary:
         return self.size - self.waiting
 
     @property
+    def mark(self) -> str:
+        """Another one when an image of it stands differently."""
+        return "-".join(map(str, self.counts.values()))
+
+    @property
     def follows(self) -> bool:
         """Whether Label Studio is still to follow the last change."""
         return self.in_label_studio != (self.state == "open")

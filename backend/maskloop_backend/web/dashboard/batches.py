@@ -77,6 +77,7 @@ def make_router(desk: Desk) -> APIRouter:
             project=project,
             batch=summary,
             items=shoot(project, entries) if project is not None else [],
+            start=start,
             following=start + PER_PAGE if start + PER_PAGE < len(rows) else None,
         )
 
@@ -98,7 +99,12 @@ def make_router(desk: Desk) -> APIRouter:
             project = find(request)[1]
             with desk.pool.read() as session:
                 summary = find_summary(session, find_one(session, project, number))
-            return desk.show(request, "batch_state.html", entry=None, projects=[], project=project, batch=summary)
+            shown = desk.show(request, "batch_state.html", entry=None, projects=[], project=project, batch=summary)
+            if summary.state != "open":
+                shown.headers["HX-Refresh"] = "true"
+            elif request.query_params.get("seen", summary.mark) != summary.mark:
+                shown.headers["HX-Trigger"] = "batch-moved"
+            return shown
 
         return await desk.threads.run(make)
 
