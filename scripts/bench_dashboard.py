@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 import psutil
 import uvicorn
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from maskloop_backend.credentials import Credentials
 from maskloop_backend.labelstudio.controls import Control, Interface
@@ -234,14 +234,14 @@ def serving(pool: Pool, settings: Settings) -> Iterator[httpx.Client]:
         thread.join(10)
 
 
-def measure(client: httpx.Client, path: str) -> dict[str, Any]:
-    """Seconds of the first request and of the following ones."""
+def measure(client: httpx.Client, path: str, *, note: str = "") -> dict[str, Any]:
+    """Seconds of the first request and of the following ones; `note` stands after the page's name."""
     times: list[float] = []
     for _ in range(REPEATS + 1):
         started = time.perf_counter()
         client.get(path, headers={"Accept": "text/html"}).raise_for_status()
         times.append(time.perf_counter() - started)
-    return {"page": path, "first": times[0], "median": statistics.median(times[1:]), "most": max(times[1:])}
+    return {"page": path + note, "first": times[0], "median": statistics.median(times[1:]), "most": max(times[1:])}
 
 
 def main() -> None:
@@ -260,6 +260,9 @@ def main() -> None:
             time.sleep(WARM_UP * given.images / 100_000)
             middle = walk_to(client, given.images // 4)
             rows = [measure(client, path) for path in (*PAGES, f"/images?after={middle}")]
+            with pool.write() as session:
+                session.execute(update(Project).values(served_version=None))
+            rows += [measure(client, path, note=", not served yet") for path in ("/models", "/models/live")]
         memory = (psutil.Process().memory_info().rss - before) / 1e6
         pool.close()
     if given.json:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import threading
 from collections.abc import Iterator
 
@@ -18,10 +19,11 @@ from web_fixture import CREDENTIALS, serving
 
 from maskloop_backend.credentials import add_reader
 from maskloop_backend.overview.batches import list_summaries, tell_options
-from maskloop_backend.web.dashboard import batches
+from maskloop_backend.web.dashboard import batches, choosing
 from maskloop_backend.web.dashboard.wishing import read_asked
 from maskloop_backend.web.errors import WebError
 from maskloop_learner.pool.batches import end_batch, find_batch
+from maskloop_learner.pool.members import members
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Batch, Event, Project, Task
 from maskloop_learner.settings import Settings
@@ -257,6 +259,33 @@ def test_how_far_a_batch_is_and_what_was_said_of_it(shown: tuple[httpx.Client, S
     assert "1 waiting, 1 labelled" in " ".join(client.get("/batches").text.split())
 
 
+def test_a_page_of_a_batch_follows_its_images_and_its_end(shown: tuple[httpx.Client, Site], pool: Pool) -> None:
+    """Its list is drawn anew when an image stands differently, the whole page when the batch is open no more."""
+    client, site = shown
+    client.post("/batches", data=FORM)
+    page = client.get("/batches/2").text
+    seen = re.search(r'id="batch-seen" name="seen" value="([\d-]+)"', page)
+    assert seen is not None
+    assert 'hx-trigger="every 10s" hx-include="#batch-seen"' in page
+    address = re.search(r'hx-get="([^"]+)" hx-trigger="batch-moved from:body"', page)
+    assert address is not None
+
+    def ask() -> httpx.Headers:
+        return client.get(f"/batches/2/state?project=7&seen={seen[1]}", headers=HTMX).headers
+
+    assert "hx-trigger" not in ask()
+    with pool.read() as session:
+        first = members(session, find_batch(session, site.project, 2))[0].task_id
+    add_label(pool, first)
+    assert ask()["hx-trigger"] == "batch-moved"
+    assert "hx-refresh" not in ask()
+    rows = client.get(address[1].replace("&amp;", "&"), headers=HTMX).text
+    assert (rows.count('class="card member"'), rows.count(">labelled<")) == (4, 1)
+    client.post("/batches/2/close")
+    assert ask()["hx-refresh"] == "true"
+    assert "every 10s" not in client.get("/batches/2").text
+
+
 def test_without_a_model_strategies_that_need_one_are_off(pool: Pool, settings: Settings) -> None:
     """The others can be chosen; a pool without a project says so."""
     settings.redis_url = "redis://127.0.0.1:1/0"
@@ -288,3 +317,19 @@ def test_a_large_batch_comes_a_page_at_a_time(
     rest = client.get("/batches/1/more?after=4", headers=HTMX).text
     assert rest.count('class="card member"') == 1
     assert "Show more" not in rest
+
+
+def test_of_a_large_choice_the_first_images_are_shown(
+    shown: tuple[httpx.Client, Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With how many there would be; locking still takes all of them."""
+    client, _ = shown
+    whole = client.post("/batches/preview", data=FORM, headers=HTMX).text
+    assert "are shown" not in whole
+    monkeypatch.setattr(choosing, "PER_PAGE", 3)
+    preview = client.post("/batches/preview", data=FORM, headers=HTMX).text
+    assert "What would come: 4 of 11 images" in preview
+    assert "The first 3 are shown." in preview
+    assert preview.count('class="card member"') == 3
+    client.post("/batches", data=FORM)
+    assert client.get("/batches/2").text.count('class="card member"') == 4

@@ -1,7 +1,9 @@
 """The pages of models over real HTTP: what they show, and that a click changes which model serves, or says why not."""
 
 import re
+import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -14,6 +16,8 @@ from valkey_fixture import Valkey
 from web_fixture import CREDENTIALS, serving
 
 from maskloop_backend.credentials import add_reader
+from maskloop_backend.outlook import Outlook
+from maskloop_backend.web.dashboard import models
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Event, Model, Project, Round
 from maskloop_learner.settings import Settings
@@ -123,7 +127,8 @@ def test_who_decides_on_what_is_no_longer_so_is_refused(client: httpx.Client, po
     """In the dialog, in words, and the dialog then knows how it stands now."""
     old = champion_of(pool, project).fence
     register(pool, project, small_weights(9))
-    for path, fields in (("/models/1/promote", form(old)), ("/models/rollback", form(old, to="2"))):
+    decided = {"/models/1/promote": form(old), "/models/rollback": form(old, to="2"), "/models/release": form(old)}
+    for path, fields in decided.items():
         refused = client.post(path, data=fields, headers=HTMX)
         assert (refused.status_code, refused.headers["hx-retarget"]) == (409, "#ask")
         assert f"no longer {old}" in refused.text
@@ -190,6 +195,26 @@ def test_the_training_is_shown_live(client: httpx.Client, pool: Pool, project: i
     assert part.headers["hx-trigger"] == "models-changed"
     assert "serves it" in words(part)
     assert 'hx-trigger="every 15s"' in part.text
+
+
+def test_what_is_left_to_be_drawn_is_not_counted_at_every_look(
+    client: httpx.Client, pool: Pool, project: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is counted in the whole pool; that Label Studio has followed is seen at once all the same."""
+    counted: list[str] = []
+
+    def count(pool: Pool, project_id: int, version: str) -> Outlook:
+        counted.append(version)
+        time.sleep(0.5)
+        return Outlook.of(pool, project_id, version)
+
+    monkeypatch.setattr(models, "Outlook", SimpleNamespace(of=count))
+    for _ in range(4):
+        assert "switches" in words(client.get("/models/live"))
+    assert len(counted) == 1
+    with pool.write() as session:
+        session.get_one(Project, project).served_version = champion_of(pool, project).version_id
+    assert "serves it" in words(client.get("/models/live"))
 
 
 def test_a_models_own_page_tells_everything(client: httpx.Client, pool: Pool, project: int) -> None:

@@ -22,7 +22,7 @@ from maskloop_backend.sync.work import enqueue_rounds
 from maskloop_backend.web.dashboard.kept import LONGEST, Kept
 from maskloop_learner.pool.events import record
 from maskloop_learner.pool.pool import Pool
-from maskloop_learner.pool.schema import Event, Project, Round, Task, TrainRequest, utcnow
+from maskloop_learner.pool.schema import Event, Prediction, Project, Round, Task, TrainRequest, utcnow
 from maskloop_learner.settings import Settings
 from maskloop_queue.gpu import GpuWorker
 from maskloop_queue.jobs import fetch
@@ -236,6 +236,37 @@ def test_a_training_is_cancelled(
     assert "No training of project 7 (Breast ultrasound) is queued or running" in again.text
 
 
+def test_another_training_than_the_one_that_was_meant_is_not_cancelled(
+    web: httpx.Client, pool: Pool, settings: Settings, project: int, conn: redis.Redis
+) -> None:
+    """It ended while the question stood on the page, or the one that was only asked for has begun."""
+
+    def fields() -> dict[str, str]:
+        form = web.get("/work").text.split('action="/work/cancel"')[1].split("</form>")[0]
+        return dict(re.findall(r'name="(project|round)" value="(\d+)"', form))
+
+    request_training(pool, project, cause="cli")
+    wished = fields()
+    assert wished == {"project": "7", "round": "0"}
+    assert enqueue_rounds(pool, conn, project, settings)
+    wait_until("another button", lambda: fields()["round"] == "1")
+    meant = fields()
+    with pool.write() as session:
+        session.get_one(Round, 1).state = "failed"
+    request_training(pool, project, cause="button")
+    assert enqueue_rounds(pool, conn, project, settings)
+    for old, before in ((meant, "Training 1 has ended meanwhile"), (wished, "No training was open before")):
+        refused = web.post("/work/cancel", data=old, headers=HTMX)
+        assert refused.status_code == 409
+        assert f"{before}, and training 2 is open now. Nothing was cancelled." in refused.text
+    assert web.post("/work/cancel", data={"project": "7", "round": "x"}).status_code == 400
+    with pool.read() as session:
+        assert session.get_one(Round, 2).state == "queued"
+    assert web.post("/work/cancel", data={"project": "7", "round": "2"}, headers=HTMX).status_code == 200
+    with pool.read() as session:
+        assert session.get_one(Round, 2).state == "cancelled"
+
+
 def test_nobody_else_presses(web: httpx.Client, pool: Pool, settings: Settings, project: int) -> None:
     """A reader sees no button and is refused; a form without a project is no form."""
     password = add_reader(settings.home)
@@ -313,9 +344,41 @@ def test_failures_come_with_what_to_do(
     assert said[0].startswith("sync has not looked at this project for a while")
     assert said[1:3] == [
         "Training 1 failed 2 times and was given up",
-        "The training that was asked for (cli) was not started",
+        "The training that was asked for by the command line was not started",
     ]
     assert said[-1] == "2 more images cannot be used"
+
+
+def test_a_wish_that_was_refused_is_told_until_a_training_comes(pool: Pool, settings: Settings, project: int) -> None:
+    """Whoever asked has what they wanted then."""
+    with pool.write() as session:
+        session.add(TrainRequest(project_id=project, cause="button", refused="there is no label"))
+    what = "The training that was asked for by the button in Label Studio was not started"
+    assert what in [each.what for each in look(pool, settings, project, Queues()).failures]
+    settings.trigger_labels = 5
+    assert start_due_round(pool, project, settings) == 1
+    assert [each.what for each in look(pool, settings, project, Queues()).failures] == []
+
+
+def test_images_that_could_not_be_predicted_are_not_cut_in_silence(
+    pool: Pool, settings: Settings, project: int
+) -> None:
+    """The newest are named, and that there are more; images of deleted tasks take nobody's place."""
+    with pool.write() as session:
+        for task in session.scalars(select(Task).order_by(Task.id)):
+            at = {"version_id": VERSION, "image_digest": task.image_digest}
+            session.add(Prediction(**at, error=f"no memory for {task.ls_id}"))
+            session.flush()
+            if task.ls_id > 8:
+                task.deleted_at = utcnow()
+    named = [f"The image of task {number} could not be predicted" for number in (8, 7, 6, 5, 4)]
+    failures = look(pool, settings, project, Queues()).failures
+    assert [each.what for each in failures] == [*named, "More images could not be predicted"]
+    assert failures[0].message == "no memory for 8"
+    with pool.write() as session:
+        for task in session.scalars(select(Task).where(Task.ls_id < 4)):
+            task.deleted_at = utcnow()
+    assert [each.what for each in look(pool, settings, project, Queues()).failures] == named
 
 
 def test_jobs_of_the_project_are_told_apart(pool: Pool, settings: Settings, project: int, conn: redis.Redis) -> None:

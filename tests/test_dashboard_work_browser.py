@@ -160,7 +160,7 @@ def test_every_button_does_what_it_says(
         assert "running" in session.scalars(select(Round.state)).all(), "whoever says no has changed nothing"
     page.get_by_role("button", name="Cancel the training").click()
     wait_told(page, "is cancelled; its process has ended")
-    assert all(message.startswith("End the training?") for message in asked)
+    assert all(message.startswith("End training 3?") for message in asked)
     with pool.read() as session:
         assert session.scalars(select(Round.state).order_by(Round.id)).all() == ["rejected", "promoted", "cancelled"]
     assert training_queue(conn).count == 0

@@ -57,9 +57,10 @@ def describe_row(row: Member) -> dict[str, Any]:
     return {"position": found.pop("position"), "task": found.pop("ls_id"), "image": found.pop("url"), **found}
 
 
-def preview(session: Session, planned: Planned) -> list[Member]:
-    """What a plan would lock, in its order."""
-    ids = [pick.id for pick in planned.picks]
+def preview(session: Session, planned: Planned, *, limit: int | None = None) -> list[Member]:
+    """What a plan would lock, in its order; `limit`: only so many from the first on."""
+    picks = planned.picks[:limit]
+    ids = [pick.id for pick in picks]
     tasks: dict[int, Task] = {}
     for start in range(0, len(ids), ROWS_AT_ONCE):
         statement = select(Task).where(Task.id.in_(ids[start : start + ROWS_AT_ONCE]))
@@ -76,7 +77,7 @@ def preview(session: Session, planned: Planned) -> list[Member]:
             figures=dict(pick.figures),
             state="waiting",
         )
-        for position, pick in enumerate(planned.picks, 1)
+        for position, pick in enumerate(picks, 1)
     ]
 
 

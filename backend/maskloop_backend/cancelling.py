@@ -37,15 +37,18 @@ class Cancelled:
     seconds: float
 
 
-def cancel_training(pool: Pool, conn: redis.Redis, settings: Settings, project: Project, *, by: str) -> Cancelled:
+def cancel_training(
+    pool: Pool, conn: redis.Redis, settings: Settings, project: Project, *, by: str, seen: int | None = None
+) -> Cancelled:
     """End a project's open round and its process, and withdraw what was asked for. NothingToCancel when there is none.
 
+    seen: the round that is meant, 0 where only wishes are, None: whatever is open; RoundChanged when it is another.
     Without Redis the round is ended all the same: its process sees it after the step at hand.
     """
     from maskloop_queue import rounds  # only who cancels needs the training's code
 
     started = time.monotonic()
-    round_id, wishes = rounds.cancel_project(pool, project.id, by=by)
+    round_id, wishes = rounds.cancel_project(pool, project.id, by=by, seen=seen)
     if round_id is None and not wishes:
         raise NothingToCancel(f"no training of project {project.ls_id} ({project.title}) is queued or running")
     ended, killed = True, False

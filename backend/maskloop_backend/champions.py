@@ -65,18 +65,22 @@ def roll_back(
 ) -> Change:
     """Serve an earlier champion again (None: the previous one), pinned. `fence` and errors as in `promote_model`."""
     with pool.write() as session:
-        champion = session.get(Champion, project.id)
-        if fence is not None and champion is not None and champion.fence != fence:
-            raise ChampionConflict(
-                f"the champion changed meanwhile: its fence is {champion.fence}, no longer {fence}; "
-                "look at the models and decide again"
-            )
+        _compare_fences(session.get(Champion, project.id), fence)
         row = session.get_one(Project, project.id)
         version = registry.roll_back(session, row, settings, by=by, to=to, reason=reason)
         return Change(session.get_one(Champion, project.id).model_id, version)
 
 
-def release_champion(pool: Pool, project: Project, *, by: str) -> bool:
-    """Unpin the champion; return whether it was pinned."""
+def release_champion(pool: Pool, project: Project, *, by: str, fence: int | None = None) -> bool:
+    """Unpin the champion; return whether it was pinned. `fence` as in `promote_model`; raises ChampionConflict."""
     with pool.write() as session:
+        _compare_fences(session.get(Champion, project.id, with_for_update=True), fence)
         return registry.release(session, project.id, by=by)
+
+
+def _compare_fences(champion: Champion | None, fence: int | None) -> None:
+    if fence is not None and champion is not None and champion.fence != fence:
+        raise ChampionConflict(
+            f"the champion changed meanwhile: its fence is {champion.fence}, no longer {fence}; "
+            "look at the models and decide again"
+        )

@@ -19,7 +19,7 @@ from maskloop_queue.lease import RoundBusy, held, hold_folder, lease_of, new_hol
 from maskloop_queue.leftovers import sweep_rounds
 from maskloop_queue.plan import Plan
 from maskloop_queue.reporter import Report, Reporter
-from maskloop_queue.triggers import ACTIVE, BACKOFF, active_round, withdraw_requests
+from maskloop_queue.triggers import ACTIVE, BACKOFF, RoundChanged, active_round, withdraw_requests
 
 __all__ = ["RoundBusy", "cancel", "cancel_project", "run"]
 
@@ -115,11 +115,19 @@ def cancel(pool: Pool, round_id: int, *, by: str) -> bool:
         return True
 
 
-def cancel_project(pool: Pool, project_id: int, *, by: str) -> tuple[int | None, int]:
-    """End the project's open round and withdraw the wishes that no round has answered: the round's id, their number."""
+def cancel_project(pool: Pool, project_id: int, *, by: str, seen: int | None = None) -> tuple[int | None, int]:
+    """End the project's open round and withdraw the wishes that no round has answered: the round's id, their number.
+
+    seen: the round that is to be ended, 0 where none was open; None: whatever is open. Raises RoundChanged, and changes
+    nothing, when another one is open by now.
+    """
     with pool.write() as session:
-        wishes = withdraw_requests(session, project_id, by=by)
         row = active_round(session, project_id)
+        now = row.id if row is not None else 0
+        if seen is not None and seen != now:
+            before = f"training {seen} has ended meanwhile" if seen else "no training was open before"
+            raise RoundChanged(f"{before}, and {f'training {now}' if now else 'none'} is open now")
+        wishes = withdraw_requests(session, project_id, by=by)
         if row is not None:
             _end(session, row, by=by)
         return row.id if row is not None else None, wishes

@@ -24,6 +24,10 @@ LONGEST_PAUSE = BACKOFF[-1]
 """Of a round between two tries."""
 
 
+class RoundChanged(RuntimeError):
+    """Another round is open than the one that was looked at, or none is."""
+
+
 def request_training(pool: Pool, project_id: int, *, cause: str) -> int:
     """Note that somebody wants a training now; `sync` answers it with a round. Returns the request's id."""
     with pool.write() as session:

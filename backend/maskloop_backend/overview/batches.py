@@ -56,6 +56,11 @@ class Summary:
         return self.size - self.waiting
 
     @property
+    def mark(self) -> str:
+        """Another one when an image of it stands differently."""
+        return "-".join(map(str, self.counts.values()))
+
+    @property
     def follows(self) -> bool:
         """Whether Label Studio is still to follow the last change."""
         return self.in_label_studio != (self.state == "open")
@@ -77,6 +82,7 @@ class Entry:
     prediction: Prediction | None
     """By the version that the batch was chosen by, else by the one of now."""
     scores: list[Score]
+    """Without their aggregates, which are most of their bytes."""
 
     @property
     def rank(self) -> str:
@@ -164,7 +170,7 @@ def _list_some(session: Session, project_id: int, members: Sequence[Member], ver
     digests = {task.image_digest for task in tasks.values() if task.image_digest}
     images = {image.digest: image for image in session.scalars(select(Image).where(Image.digest.in_(digests)))}
     said = _predictions(session, digests, [each for each in (version, current_version(session, project_id)) if each])
-    scores = scores_of(session, [prediction.id for prediction in said.values()])
+    scores = scores_of(session, [prediction.id for prediction in said.values()], figures=False)
     found: list[Entry] = []
     for member in members:
         task = tasks[member.task_id]

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from maskloop_backend.overview.happenings import CAUSES
 from maskloop_backend.overview.queues import Queues
 from maskloop_backend.readiness import count
 from maskloop_learner.disk import measure_room
@@ -111,9 +112,11 @@ def _of_trainings(session: Session, project: Project) -> Iterator[Failure]:
         )
     mine = TrainRequest.project_id == project.id
     wish = session.scalar(select(TrainRequest).where(mine).order_by(TrainRequest.id.desc()).limit(1))
-    if wish is not None and wish.refused and not wish.refused.startswith("cancelled"):
+    if wish is None or not wish.refused or wish.refused.startswith("cancelled"):
+        return
+    if last is None or last.created_at < wish.created_at:
         yield Failure(
-            what=f"The training that was asked for ({wish.cause}) was not started",
+            what=f"The training that was asked for by {CAUSES.get(wish.cause, wish.cause)} was not started",
             message=wish.refused,
             fix="Label some images, then ask again.",
             at=wish.created_at,
@@ -157,22 +160,27 @@ def _of_predictions(session: Session, project: Project) -> Iterator[Failure]:
     version = current_version(session, project.id)
     if version is None:
         return
-    wrong = select(Prediction.image_digest, Prediction.error).where(
-        Prediction.version_id == version, Prediction.error.is_not(None)
+    wrong = (
+        select(func.min(Task.ls_id), Prediction.error)
+        .join(Prediction, answers(Prediction, version))
+        .where(*servable(project.id), Prediction.error.is_not(None))
+        .group_by(Prediction.id, Prediction.error)
+        .order_by(Prediction.id.desc())
+        .limit(SHOWN + 1)
     )
-    for digest, error in session.execute(wrong.order_by(Prediction.id.desc()).limit(SHOWN)):
-        task_id = session.scalar(
-            select(Task.ls_id)
-            .join(Prediction, answers(Prediction, version))
-            .where(*servable(project.id), Task.image_digest == digest)
-            .limit(1)
+    found = session.execute(wrong).all()
+    for task, error in found[:SHOWN]:
+        yield Failure(
+            what=f"The image of task {task} could not be predicted",
+            message=error or "",
+            fix="It counts as failed under this model; the next model tries it again.",
         )
-        if task_id is not None:
-            yield Failure(
-                what=f"The image of task {task_id} could not be predicted",
-                message=error or "",
-                fix="It counts as failed under this model; the next model tries it again.",
-            )
+    if len(found) > SHOWN:
+        yield Failure(
+            what="More images could not be predicted",
+            message="",
+            fix="The page of images shows them all, under “failed”.",
+        )
 
 
 def _times(number: int) -> str:

@@ -8,7 +8,7 @@ from maskloop_backend.batch_files import describe, to_csv, to_json
 from maskloop_backend.overview.batches import find_summary, list_summaries, read_entries
 from maskloop_backend.web.dashboard import choosing
 from maskloop_backend.web.dashboard.boards import SCORES
-from maskloop_backend.web.dashboard.choosing import read_number
+from maskloop_backend.web.dashboard.choosing import PER_PAGE, read_number
 from maskloop_backend.web.dashboard.desk import Desk, Entry
 from maskloop_backend.web.dashboard.shell import HEADERS
 from maskloop_backend.web.dashboard.shots import shoot
@@ -21,8 +21,6 @@ from maskloop_learner.pool.schema import Batch, Project
 from maskloop_learner.select.strategies import DEFAULT, STRATEGIES
 
 ENTRY = Entry("Batches", "/batches")
-PER_PAGE = 100
-"""Images of a batch."""
 FORMS = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 
 
@@ -79,6 +77,7 @@ def make_router(desk: Desk) -> APIRouter:
             project=project,
             batch=summary,
             items=shoot(project, entries) if project is not None else [],
+            start=start,
             following=start + PER_PAGE if start + PER_PAGE < len(rows) else None,
         )
 
@@ -100,7 +99,12 @@ def make_router(desk: Desk) -> APIRouter:
             project = find(request)[1]
             with desk.pool.read() as session:
                 summary = find_summary(session, find_one(session, project, number))
-            return desk.show(request, "batch_state.html", entry=None, projects=[], project=project, batch=summary)
+            shown = desk.show(request, "batch_state.html", entry=None, projects=[], project=project, batch=summary)
+            if summary.state != "open":
+                shown.headers["HX-Refresh"] = "true"
+            elif request.query_params.get("seen", summary.mark) != summary.mark:
+                shown.headers["HX-Trigger"] = "batch-moved"
+            return shown
 
         return await desk.threads.run(make)
 

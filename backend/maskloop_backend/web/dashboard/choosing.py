@@ -22,6 +22,8 @@ from maskloop_learner.select.options import ChoosingError
 T = TypeVar("T")
 Deed = Literal["close", "undo"]
 STATES: dict[Deed, Ended] = {"close": "closed", "undo": "undone"}
+PER_PAGE = 100
+"""Images of a batch, or of what would be one, that are shown at once."""
 PATIENCE = 0.5
 """Seconds for which a lost Redis is tried again: a person waits."""
 
@@ -45,7 +47,7 @@ def make_router(desk: Desk, entry: Entry) -> APIRouter:
             projects, project = find(request)
             planned = _in_words(lambda: plan_batch(desk.pool, project.id, read_asked(fields)))
             with desk.pool.read() as session:
-                rows = preview(session, planned)
+                rows = preview(session, planned, limit=PER_PAGE)
                 entries = list_entries(session, project.id, rows, version=planned.version_id)
             template = "batch_preview.html" if "hx-request" in request.headers else "batch_preview_page.html"
             return desk.show(

@@ -14,6 +14,7 @@ from maskloop_backend.overview.model import read_portrait
 from maskloop_backend.overview.models import Models, read_models
 from maskloop_backend.web.dashboard import promoting
 from maskloop_backend.web.dashboard.desk import Desk, Entry
+from maskloop_backend.web.dashboard.kept import Kept
 from maskloop_backend.web.errors import WebError
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Model, PredictionVersion, Project
@@ -60,6 +61,7 @@ class State:
 def make_router(desk: Desk) -> APIRouter:
     """The routes /models, /models/live, /models/<model>, and those that change which model serves."""
     router = APIRouter()
+    outlooks: Kept[Outlook] = Kept()
 
     def find(request: Request) -> tuple[list[Project], Project | None]:
         projects = desk.projects()
@@ -69,7 +71,7 @@ def make_router(desk: Desk) -> APIRouter:
         projects, project = find(request)
         if project is None:
             return desk.show(request, "models_none.html", entry=ENTRY, projects=projects)
-        state = look(desk.pool, project)
+        state = look(desk.pool, project, outlooks)
         champion = state.models.champion
         return desk.show(
             request,
@@ -92,7 +94,7 @@ def make_router(desk: Desk) -> APIRouter:
     async def live(request: Request) -> Response:
         def make() -> Response:
             project = need(find(request)[1])
-            state = look(desk.pool, project)
+            state = look(desk.pool, project, outlooks)
             shown = desk.show(
                 request,
                 "models_live.html",
@@ -148,12 +150,17 @@ def need(project: Project | None) -> Project:
     return project
 
 
-def look(pool: Pool, project: Project) -> State:
-    """How it stands now."""
+def look(pool: Pool, project: Project, outlooks: Kept[Outlook]) -> State:
+    """How it stands now; what is left to be drawn, which is counted in the whole pool, as it stood a moment ago."""
     with pool.read() as session:
-        models = read_models(session, session.get_one(Project, project.id))
+        row = session.get_one(Project, project.id)
+        models = read_models(session, row)
         learning = read_learning(session, project.id)
-    outlook = Outlook.of(pool, project.id, models.version) if models.version is not None else None
+    outlook, version = None, models.version
+    if version is not None:
+        # Known anew at once when Label Studio has followed.
+        key = project.id, version, row.served_version
+        outlook = outlooks.get(key, lambda: Outlook.of(pool, project.id, version))
     return State(models=models, learning=learning, outlook=outlook)
 
 

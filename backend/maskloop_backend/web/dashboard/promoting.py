@@ -83,7 +83,7 @@ def make_router(desk: Desk, entry: Entry) -> APIRouter:
             elif deed == "rollback":
                 roll_back(desk.pool, project, desk.settings, by=by, to=number, reason=reason, fence=fence)
             else:
-                release_champion(desk.pool, project, by=by)
+                release_champion(desk.pool, project, by=by, fence=fence)
         except REFUSALS as error:
             said = str(error)
             if "hx-request" not in request.headers and not wants_page(request.headers):

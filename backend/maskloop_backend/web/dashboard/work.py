@@ -1,6 +1,6 @@
 """The page of work: what runs, waits and failed, and a person's hand on it: train, pause, resume, cancel."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import redis
 from fastapi import APIRouter, Request
@@ -17,7 +17,7 @@ from maskloop_backend.web.errors import WebError
 from maskloop_learner.pool.schema import Project
 from maskloop_queue.connection import connect
 from maskloop_queue.pause import pause_schedule, resume_schedule
-from maskloop_queue.triggers import active_round, request_training
+from maskloop_queue.triggers import RoundChanged, active_round, request_training
 from maskloop_queue.valkey import ValkeyError
 from maskloop_queue.wake import wake
 
@@ -26,8 +26,9 @@ BY = "the dashboard"
 PATIENCE = 0.1
 """Seconds for which a lost Redis is tried again by a look: the next one comes soon."""
 NO_PROJECT = "Run `maskloop connect` or `maskloop demo`."
-Action = Callable[[Desk, Project], str]
-"""Does what a button says, and tells what came of it."""
+Fields = Mapping[str, str]
+Action = Callable[[Desk, Project, Fields], str]
+"""Does what a button with its fields says, and tells what came of it."""
 
 
 def make_router(desk: Desk) -> APIRouter:
@@ -53,7 +54,8 @@ def make_router(desk: Desk) -> APIRouter:
                 raise WebError(404, "no project is connected yet", fix=NO_PROJECT)
             return desk.show(request, "work_none.html", entry=ENTRY, projects=projects)
         work = look(project)
-        state = f"{work.ahead.paused_at is not None:d}{work.can_be_cancelled:d}"
+        number = work.training.round if work.training is not None else 0
+        state = f"{work.ahead.paused_at is not None:d}{work.can_be_cancelled:d}{number}"
         return desk.show(
             request,
             template,
@@ -78,14 +80,15 @@ def make_router(desk: Desk) -> APIRouter:
     def add(name: str, act: Action) -> None:
         @router.post(f"/work/{name}")
         async def press(request: Request) -> Response:
-            wanted = (await read_form(request)).get("project", "")
+            fields = await read_form(request)
+            wanted = fields.get("project", "")
 
             def make() -> Response:
                 # A write names its project: the first one is no answer here.
                 project = desk.pick(desk.projects(), wanted) if wanted else None
                 if project is None:
                     raise WebError(400, "the form does not say which project", wanted, fix="Load the page again.")
-                told = act(desk, project)
+                told = act(desk, project, fields)
                 works.forget(project.id)
                 queues.forget("all")
                 if "hx-request" in request.headers:
@@ -99,7 +102,7 @@ def make_router(desk: Desk) -> APIRouter:
     return router
 
 
-def train(desk: Desk, project: Project) -> str:
+def train(desk: Desk, project: Project, _: Fields) -> str:
     """Ask for a training, as `maskloop train` does."""
     with desk.pool.read() as session:
         running = active_round(session, project.id)
@@ -111,24 +114,29 @@ def train(desk: Desk, project: Project) -> str:
     return "A training is asked for. It begins in a moment."
 
 
-def pause(desk: Desk, project: Project) -> str:
+def pause(desk: Desk, project: Project, _: Fields) -> str:
     """As `maskloop pause`."""
     if not pause_schedule(desk.pool, project.id, by=BY):
         return "The schedule was paused already."
     return "The schedule is paused: neither labels nor the clock start a training. “Train now” still does."
 
 
-def resume(desk: Desk, project: Project) -> str:
+def resume(desk: Desk, project: Project, _: Fields) -> str:
     """As `maskloop resume`."""
     changed = resume_schedule(desk.pool, project.id, by=BY)
     hurry(desk, project)
     return "Labels and the clock start trainings again." if changed else "The schedule was not paused."
 
 
-def cancel(desk: Desk, project: Project) -> str:
-    """As `maskloop train --cancel`. WebError 409 where nothing is queued or runs."""
+def cancel(desk: Desk, project: Project, fields: Fields) -> str:
+    """As `maskloop train --cancel`, of the training that the form names. WebError 409 where it is open no more."""
+    seen = read_round(fields)
     try:
-        found = cancel_training(desk.pool, desk.connection, desk.settings, project, by=BY)
+        found = cancel_training(desk.pool, desk.connection, desk.settings, project, by=BY, seen=seen)
+    except RoundChanged as error:
+        raise WebError(
+            409, str(error), seen, fix="Nothing was cancelled. Look at what runs now and decide again."
+        ) from error
     except NothingToCancel as error:
         fix = "It has ended meanwhile; the page shows what came of it."
         raise WebError(409, str(error), project.ls_id, fix=fix) from error
@@ -139,6 +147,14 @@ def cancel(desk: Desk, project: Project) -> str:
     if found.wishes:
         said.append(f"Withdrawn: {count(found.wishes, 'request')} for a training.")
     return " ".join(said)
+
+
+def read_round(fields: Fields) -> int | None:
+    """The training that a person saw, 0 for none; None where a programme names none. Raises WebError 400."""
+    text = fields.get("round", "")
+    if text and not (text.isascii() and text.isdecimal() and len(text) <= 9):
+        raise WebError(400, "`round` is not what it must be", text, fix="Load the page again.")
+    return int(text) if text else None
 
 
 def hurry(desk: Desk, project: Project) -> bool:

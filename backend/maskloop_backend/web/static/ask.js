@@ -9,6 +9,13 @@
   document.body.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target === ask && !ask.open) ask.showModal();
   });
+  // What went wrong is said in the dialog that asked: behind it nobody sees or hears it.
+  document.body.addEventListener("htmx:beforeSwap", (event) => {
+    const { isError, target, requestConfig } = event.detail;
+    const said = ask.querySelector(".said-wrong");
+    if (isError && said && ask.open && target.id === "notice" && ask.contains(requestConfig.elt))
+      event.detail.target = said;
+  });
   ask.addEventListener("close", () => {
     ask.replaceChildren();
     // By its name: the page may have been drawn anew meanwhile.
