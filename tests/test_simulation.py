@@ -185,6 +185,21 @@ def test_a_batch_is_whole_where_near_duplicates_are_all_that_is_left(tmp_path: P
         assert len({each.id for each in picks}) == plan.batch
 
 
+def test_a_strategy_may_rank_by_another_score(tmp_path: Path) -> None:
+    """Its name, a colon, and the score; the names of both stand in the reasons."""
+    plan = imagine_plan(tmp_path, pool=12, batch=2, random_share=0.0)
+    plan = replace(plan, ground=replace(plan.ground, looks=(Look("", ""),) * len(plan.subjects)))
+    vectors = {place: np.eye(12, dtype=np.float32)[place] for place in range(12)}
+    both = {"mean": 0.5, "boundary_norm": 0.0}
+    left = [
+        replace(seen(place, 0), scores={"predictive_entropy": both | {"boundary_norm": 1.0 / place}})
+        for place in range(4, 12)
+    ]
+    picks = select(plan, FIRST, "uncertainty:predictive_entropy/boundary_norm", left, vectors)
+    assert [each.id for each in picks] == [4, 5]
+    assert "boundary_norm" in picks[0].reason
+
+
 def test_the_last_batch_may_be_all_that_is_left(tmp_path: Path) -> None:
     """Rounds that use the whole pool are what the error for too many of them advises."""
     plan = imagine_plan(tmp_path, pool=12, batch=4)
@@ -227,6 +242,7 @@ def test_candidates_are_the_unlabelled_images_with_all_that_is_known(tmp_path: P
         ({"rounds": 30}, "take at most 9 rounds"),
         ({"first": 0}, "must be 1 or more"),
         ({"strategies": ("random", "mutual_information")}, "ranks by mutual_information, which is 0 in a single pass"),
+        ({"strategies": ("random", "power:variance/mean")}, "ranks by variance, which is 0 in a single pass"),
     ],
 )
 def test_a_plan_that_cannot_work_is_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:

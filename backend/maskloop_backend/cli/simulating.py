@@ -50,7 +50,10 @@ def simulate(
         list[str] | None, typer.Option(help='"Label=text" to ask for; may be repeated. Else the label\'s name.')
     ] = None,
     strategies: Annotated[
-        str, typer.Option(help="Names with commas between; `random` is always among them.")
+        str,
+        typer.Option(
+            help="Names with commas between; NAME:measure/aggregation ranks by another score. `random` is always there."
+        ),
     ] = "uncertainty,random",
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions with other first labels and other chance.")] = 5,
     rounds: Annotated[int, typer.Option(min=1, help="Batches that are chosen.")] = 5,

@@ -12,12 +12,10 @@ from sqlalchemy.orm import Session
 from maskloop_learner.pool.embedding import find_space, read_vectors
 from maskloop_learner.pool.queries import UNCERTAINTY, answers, drawn, servable, touched
 from maskloop_learner.pool.schema import Batch, BatchItem, Image, Prediction, Rank, Score, Task
-from maskloop_learner.predict.aggregate import AGGREGATIONS
 from maskloop_learner.select.candidates import Candidates
-from maskloop_learner.select.options import DEFAULT_SCORE, ChoosingError
+from maskloop_learner.select.options import DEFAULT_SCORE, ChoosingError, check_score
 
 ROWS_AT_ONCE = 5000
-MEASURES = ("predictive_entropy", "expected_entropy", "mutual_information", "variance")
 Numbers = NDArray[np.int64]
 
 
@@ -96,15 +94,6 @@ class _Images:
             groups=[self.groups[at] for at in where],
             phashes=some[0],
             thumbnails=some[1],
-        )
-
-
-def check_score(score: str) -> None:
-    """Raise ChoosingError for a name that no stored score has."""
-    measure, _, aggregation = score.partition("/")
-    if measure not in MEASURES or aggregation not in AGGREGATIONS:
-        raise ChoosingError(
-            f"the score must be {'|'.join(MEASURES)}, a slash, and {'|'.join(AGGREGATIONS)}; got {score!r}"
         )
 
 

@@ -19,6 +19,8 @@ from scipy import ndimage
 Map = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+MEASURES: tuple[str, ...] = ("predictive_entropy", "expected_entropy", "mutual_information", "variance")
+"""Of a pixel's uncertainty."""
 AGGREGATIONS: tuple[str, ...] = ("mean", "foreground_band", "patch_max", "top_q", "boundary_norm")
 
 BAND_SHARE = 1 / 32

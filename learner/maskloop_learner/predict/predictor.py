@@ -17,13 +17,12 @@ from maskloop_learner.model.precision import Precision, choose_dtype
 from maskloop_learner.model.preprocess import prepare_image
 from maskloop_learner.model.shared import Shelf, prepared, tensors_of
 from maskloop_learner.pool.masks import clean_mask
-from maskloop_learner.predict.aggregate import aggregate
+from maskloop_learner.predict.aggregate import MEASURES, aggregate
 from maskloop_learner.predict.noise import digest_text
 from maskloop_learner.predict.sampling import Method, Sampling, draw_chunks
 from maskloop_learner.predict.scores import Scores, StreamingScores
 
 PROMPTS_KEPT = 64
-MEASURES = ("predictive_entropy", "expected_entropy", "mutual_information", "variance")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from maskloop_learner.select.labelled import Mask
 from maskloop_learner.select.plan import Plan, Step
 from maskloop_learner.select.records import Picked
 from maskloop_learner.select.sights import Seen
-from maskloop_learner.select.strategies import find_strategy
+from maskloop_learner.select.strategies import read_strategy
 from maskloop_learner.select.vectors import Vectors
 
 
@@ -28,7 +28,8 @@ def pick(plan: Plan, step: Step, strategy: str, left: Sequence[Seen], vectors: M
 
 def select(plan: Plan, step: Step, strategy: str, left: Sequence[Seen], vectors: Mapping[int, Vectors]) -> list[Pick]:
     """A whole batch, always: where near-duplicates make it smaller they fill it, as budgets must be equal."""
-    score = find_strategy(strategy).score
+    chooser = read_strategy(strategy)
+    score = chooser.score
     seed = int(np.random.SeedSequence([step.seed, step.number]).generate_state(1)[0])
     options = Options(score=score, random_share=plan.random_share, round_number=step.number + 1, rounds=plan.rounds)
     chosen: list[Pick] = []
@@ -38,7 +39,7 @@ def select(plan: Plan, step: Step, strategy: str, left: Sequence[Seen], vectors:
             break
         taken = {each.id for each in chosen}
         rest = make_candidates(plan, [seen for seen in left if seen.place not in taken], vectors, score=score)
-        chosen += choose(rest, strategy=strategy, size=missing, seed=seed, options=how)
+        chosen += choose(rest, strategy=chooser.name, size=missing, seed=seed, options=how)
     return chosen
 
 

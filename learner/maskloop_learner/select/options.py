@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from maskloop_learner.predict.aggregate import AGGREGATIONS, MEASURES
+
 DEFAULT_SCORE = "predictive_entropy/mean"
 LEAST_BETA, MOST_BETA = 1.0, 100.0
 """First and last of the schedule (nnActive's exponential schedule, arXiv 2601.13677)."""
@@ -9,6 +11,15 @@ LEAST_BETA, MOST_BETA = 1.0, 100.0
 
 class ChoosingError(ValueError):
     """A batch cannot be chosen as asked; the message says why and what to do."""
+
+
+def check_score(score: str) -> None:
+    """Raise ChoosingError for a name that no stored score has."""
+    measure, _, aggregation = score.partition("/")
+    if measure not in MEASURES or aggregation not in AGGREGATIONS:
+        raise ChoosingError(
+            f"the score must be {'|'.join(MEASURES)}, a slash, and {'|'.join(AGGREGATIONS)}; got {score!r}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

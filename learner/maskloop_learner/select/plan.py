@@ -12,7 +12,7 @@ from maskloop_learner.select.ground import Ground
 from maskloop_learner.select.labelled import Subject
 from maskloop_learner.select.options import Options
 from maskloop_learner.select.oracle import Oracle
-from maskloop_learner.select.strategies import find_strategy
+from maskloop_learner.select.strategies import read_strategy
 
 BASELINE = "random"
 """The strategy that every other is compared with."""
@@ -49,7 +49,7 @@ class Plan:
     prompts: Mapping[str, str]
     """Label -> what is asked where an image has no prompt of its own."""
     strategies: tuple[str, ...]
-    """The baseline first."""
+    """As `read_strategy` reads them, the baseline first."""
     seeds: int
     rounds: int
     """After round 0."""
@@ -83,7 +83,7 @@ class Plan:
             )
 
     def _check_score(self, strategy: str) -> None:
-        measure = find_strategy(strategy).score.partition("/")[0]
+        measure = read_strategy(strategy).score.partition("/")[0]
         method, samples = self.predicting["method"], self.predicting["samples"]
         if measure in SPREADS and (method == "mean-value" or samples == 1):
             raise SimulationError(

@@ -1,6 +1,6 @@
 """The strategies by name, and what each needs to know of the images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -9,7 +9,7 @@ from maskloop_learner.select.candidates import Candidates
 from maskloop_learner.select.chance import propose_foreground, propose_random
 from maskloop_learner.select.claspe import propose_claspe
 from maskloop_learner.select.diverse import propose_diverse
-from maskloop_learner.select.options import DEFAULT_SCORE, ChoosingError
+from maskloop_learner.select.options import DEFAULT_SCORE, ChoosingError, check_score
 from maskloop_learner.select.power import propose_power
 from maskloop_learner.select.proposals import Propose
 from maskloop_learner.select.typiclust import propose_typical
@@ -36,6 +36,8 @@ class Strategy:
     """What must be known of some image at least."""
     score: str = DEFAULT_SCORE
     """The stored score that it is meant to rank by, measure/aggregation."""
+    ranks: bool = True
+    """Whether it heeds the score at all."""
 
     def check(self, candidates: Candidates) -> None:
         """Raise ChoosingError when what it needs is known of no image."""
@@ -81,13 +83,15 @@ _ALL = (
         help="one typical image of every kind; for the start, when there is no model yet",
         propose=propose_typical,
         needs=("embeddings",),
+        ranks=False,
     ),
-    Strategy(name="random", help="by lot, every image as likely as any other", propose=propose_random),
+    Strategy(name="random", help="by lot, every image as likely as any other", propose=propose_random, ranks=False),
     Strategy(
         name="foreground_random",
         help="by lot among the images with a predicted mask",
         propose=propose_foreground,
         needs=("shares",),
+        ranks=False,
     ),
 )
 STRATEGIES: dict[str, Strategy] = {strategy.name: strategy for strategy in _ALL}
@@ -98,3 +102,18 @@ def find_strategy(name: str) -> Strategy:
     if name not in STRATEGIES:
         raise ChoosingError(f"there is no strategy {name!r}; choose one of {', '.join(STRATEGIES)}")
     return STRATEGIES[name]
+
+
+def read_strategy(text: str) -> Strategy:
+    """`name`, or `name:measure/aggregation` for one that is to rank by another score than it is meant for.
+
+    Raises ChoosingError for a strategy or a score that there is not, and for a strategy that does not rank.
+    """
+    name, colon, score = text.partition(":")
+    strategy = find_strategy(name)
+    if not colon:
+        return strategy
+    check_score(score)
+    if not strategy.ranks:
+        raise ChoosingError(f"the strategy {name!r} does not rank by a score; take {name!r} alone, got {text!r}")
+    return replace(strategy, score=score)

@@ -15,9 +15,8 @@ from sqlalchemy.orm import Session
 
 from maskloop_learner.pool.pool import Pool
 from maskloop_learner.pool.schema import Prediction, Rank
-from maskloop_learner.predict.aggregate import AGGREGATIONS
+from maskloop_learner.predict.aggregate import AGGREGATIONS, MEASURES
 
-MEASURES = ("predictive_entropy", "expected_entropy", "mutual_information", "variance")
 DEFAULT = "predictive_entropy/mean"
 """What Label Studio serves by: `Rank.uncertainty`."""
 SCORES: tuple[str, ...] = tuple(f"{measure}/{way}" for measure in MEASURES for way in AGGREGATIONS)
