@@ -61,9 +61,6 @@ def options(tmp_path: Path) -> list[str | Path]:
     [
         (["--strategies", "best"], "there is no strategy 'best'; choose one of uncertainty, "),
         (["--strategies", "uncertainty:doubt"], "foreground_band|patch_max|top_q|boundary_norm; got 'doubt'"),
-            ["--strategies", "uncertainty:doubt"],
-            "a slash, and mean|foreground_band|patch_max|top_q|boundary_norm; got 'doubt'",
-        ),
         (["--strategies", "typiclust:variance/mean"], "'typiclust' does not rank by a score; take 'typiclust' alone"),
         (["--oracle", "blind"], "oracle must be one of perfect, noisy_boundary, missing_small, anchored, got 'blind'"),
         (["--batch", "20"], "2 rounds of 20 are 60 images, but the pool has 7"),
