@@ -19,16 +19,16 @@ pytest.importorskip("nilearn", reason="the demo's volumes come with nilearn, whi
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoSet:
+def made(tmp_path_factory: pytest.TempPathFactory) -> DemoSet:
     return make_demo_slices(tmp_path_factory.mktemp("demo") / "slices")
 
 
-def grey(demo: DemoSet, name: str) -> NDArray[np.uint8]:
-    return open_image(demo.image(name).read_bytes())[..., 0]
+def grey(made: DemoSet, name: str) -> NDArray[np.uint8]:
+    return open_image(made.image(name).read_bytes())[..., 0]
 
 
-def truth(demo: DemoSet, name: str) -> dict[str, Mask]:
-    return {label: decode_mask(demo.truth(label, name).read_bytes()) for label in demo.prompts}
+def truth(made: DemoSet, name: str) -> dict[str, Mask]:
+    return {label: decode_mask(made.truth(label, name).read_bytes()) for label in made.prompts}
 
 
 def checksum(folder: Path) -> str:
@@ -39,39 +39,39 @@ def checksum(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def test_splits_names_and_files(demo: DemoSet) -> None:
-    assert {split: len(names) for split, names in demo.splits.items()} == {"seed": 8, "test": 20, "pool": 32}
-    names = list(itertools.chain(*demo.splits.values()))
-    assert sorted(names) == sorted(demo.slices)
+def test_splits_names_and_files(made: DemoSet) -> None:
+    assert {split: len(names) for split, names in made.splits.items()} == {"seed": 8, "test": 20, "pool": 32}
+    names = list(itertools.chain(*made.splits.values()))
+    assert sorted(names) == sorted(made.slices)
     assert all(re.fullmatch(r"(axial-z|coronal-y|sagittal-x)\d{3}\.png", name) for name in names)
-    assert sorted(path.name for path in (demo.root / "images").iterdir()) == sorted(names)
+    assert sorted(path.name for path in (made.root / "images").iterdir()) == sorted(names)
     for label in ("White matter", "Grey matter"):
-        assert sorted(path.name for path in (demo.root / "truth" / label).iterdir()) == sorted(names)
+        assert sorted(path.name for path in (made.root / "truth" / label).iterdir()) == sorted(names)
     for split in ("test", "pool"):
-        assert {demo.slices[name]["orientation"] for name in demo.splits[split]} == set(ORIENTATIONS)
-    assert {demo.slices[name]["orientation"] for name in demo.splits["seed"]} == {"axial"}
-    manifest = json.loads((demo.root / "manifest.json").read_text())
-    assert (manifest["splits"], manifest["prompts"]) == (demo.splits, demo.prompts)
-    assert set(demo.prompts) == {"White matter", "Grey matter"}
+        assert {made.slices[name]["orientation"] for name in made.splits[split]} == set(ORIENTATIONS)
+    assert {made.slices[name]["orientation"] for name in made.splits["seed"]} == {"axial"}
+    manifest = json.loads((made.root / "manifest.json").read_text())
+    assert (manifest["splits"], manifest["prompts"]) == (made.splits, made.prompts)
+    assert set(made.prompts) == {"White matter", "Grey matter"}
 
 
-def test_test_slices_are_apart_from_all_others(demo: DemoSet) -> None:
-    test = set(demo.splits["test"])
-    for name, other in itertools.product(test, set(demo.slices) - test):
-        here, there = demo.slices[name], demo.slices[other]
+def test_test_slices_are_apart_from_all_others(made: DemoSet) -> None:
+    test = set(made.splits["test"])
+    for name, other in itertools.product(test, set(made.slices) - test):
+        here, there = made.slices[name], made.slices[other]
         if here["orientation"] == there["orientation"]:
             assert abs(here["index"] - there["index"]) >= 6, (name, other)
             assert here["slab"] != there["slab"]
             reach = (here["variation"]["thickness_mm"] + there["variation"]["thickness_mm"]) // 2
             assert abs(here["index"] - there["index"]) > reach, "thick slices must not share voxels"
     # the template is symmetric: a sagittal slice of the right half would be a copy of one of the left
-    assert all(place["index"] < 98 for place in demo.slices.values() if place["orientation"] == "sagittal")
+    assert all(place["index"] < 98 for place in made.slices.values() if place["orientation"] == "sagittal")
 
 
-def test_every_slice_shows_enough_of_both_tissues(demo: DemoSet) -> None:
-    for name in demo.slices:
-        info = probe_image(demo.image(name).read_bytes(), max_megapixels=1, name=name)
-        masks = truth(demo, name)
+def test_every_slice_shows_enough_of_both_tissues(made: DemoSet) -> None:
+    for name in made.slices:
+        info = probe_image(made.image(name).read_bytes(), max_megapixels=1, name=name)
+        masks = truth(made, name)
         assert 180 <= min(info.width, info.height) <= max(info.width, info.height) <= 240
         assert all(mask.shape == (info.height, info.width) for mask in masks.values())
         assert masks["White matter"].sum() > 900
@@ -79,20 +79,20 @@ def test_every_slice_shows_enough_of_both_tissues(demo: DemoSet) -> None:
         assert not (masks["White matter"] & masks["Grey matter"]).any()
 
 
-def test_pictures_fit_their_truth(demo: DemoSet) -> None:
+def test_pictures_fit_their_truth(made: DemoSet) -> None:
     """White matter is brighter than grey, grey than the background, in every slice; little is saturated."""
-    for name in demo.slices:
-        pixels, masks = grey(demo, name), truth(demo, name)
+    for name in made.slices:
+        pixels, masks = grey(made, name), truth(made, name)
         white, grey_matter = (pixels[masks[label]].mean() for label in ("White matter", "Grey matter"))
         outside = pixels[~masks["White matter"] & ~masks["Grey matter"]].mean()
         assert white > 1.1 * grey_matter > 1.1 * 2 * outside, name
         assert (pixels == 255).mean() < 0.01, name
 
 
-def test_slices_are_upright(demo: DemoSet) -> None:
+def test_slices_are_upright(made: DemoSet) -> None:
     """Frontal lobes are narrower than the back of the head; the cerebellum and stem are below, at the back."""
-    for name, place in demo.slices.items():
-        rows, columns = np.nonzero(np.logical_or(*truth(demo, name).values()))
+    for name, place in made.slices.items():
+        rows, columns = np.nonzero(np.logical_or(*truth(made, name).values()))
         middle = (columns.min() + columns.max()) / 2
         if place["orientation"] != "sagittal":
             assert abs(columns.mean() - middle) < 3, "left and right alike"
@@ -107,36 +107,36 @@ def test_slices_are_upright(demo: DemoSet) -> None:
             assert np.ptp(columns[rows > rows.max() - 8]) < 60, "stem down"
 
 
-def test_some_slices_are_clearly_harder(demo: DemoSet) -> None:
+def test_some_slices_are_clearly_harder(made: DemoSet) -> None:
     """Contrast between the tissues, relative to their spread, varies widely; the labelled slices are the clear ones."""
     hardest = {
-        split: max(demo.slices[name]["variation"]["difficulty"] for name in names)
-        for split, names in demo.splits.items()
+        split: max(made.slices[name]["variation"]["difficulty"] for name in names)
+        for split, names in made.splits.items()
     }
     assert hardest["seed"] < 0.3 < 0.9 < min(hardest["test"], hardest["pool"])
-    for names in (demo.splits["test"], demo.splits["pool"]):
+    for names in (made.splits["test"], made.splits["pool"]):
         clarity = []
         for name in names:
-            pixels, masks = grey(demo, name).astype(float), truth(demo, name)
+            pixels, masks = grey(made, name).astype(float), truth(made, name)
             white, other = pixels[masks["White matter"]], pixels[masks["Grey matter"]]
             clarity.append((white.mean() - other.mean()) / np.sqrt((white.var() + other.var()) / 2))
         assert max(clarity) > 1.8 * min(clarity)
-        difficulties = [demo.slices[name]["variation"]["difficulty"] for name in names]
+        difficulties = [made.slices[name]["variation"]["difficulty"] for name in names]
         assert np.corrcoef(clarity, difficulties)[0, 1] < -0.3
 
 
-def test_prompts_name_no_place(demo: DemoSet) -> None:
-    words = set(" ".join(demo.prompts.values()).lower().split())
+def test_prompts_name_no_place(made: DemoSet) -> None:
+    words = set(" ".join(made.prompts.values()).lower().split())
     assert not words & {"left", "right", "upper", "lower", "centre", "center", "top", "bottom", "axial", "frontal"}
 
 
 @pytest.mark.slow
-def test_same_seed_same_bytes_and_a_complete_folder_is_left_alone(demo: DemoSet, tmp_path: Path) -> None:
+def test_same_seed_same_bytes_and_a_complete_folder_is_left_alone(made: DemoSet, tmp_path: Path) -> None:
     again = make_demo_slices(tmp_path / "again")
-    assert checksum(again.root) == checksum(demo.root)
-    written = demo.image("axial-z093.png").stat().st_mtime_ns
-    assert make_demo_slices(demo.root) == demo
-    assert demo.image("axial-z093.png").stat().st_mtime_ns == written
+    assert checksum(again.root) == checksum(made.root)
+    written = made.image("axial-z093.png").stat().st_mtime_ns
+    assert make_demo_slices(made.root) == made
+    assert made.image("axial-z093.png").stat().st_mtime_ns == written
     before = checksum(again.root)
     again.truth("Grey matter", "axial-z093.png").unlink()
     (again.root / "manifest.json.part").write_text("{")
@@ -145,14 +145,14 @@ def test_same_seed_same_bytes_and_a_complete_folder_is_left_alone(demo: DemoSet,
 
 
 @pytest.mark.slow
-def test_another_seed_is_other_slices_and_never_overwrites(demo: DemoSet, tmp_path: Path) -> None:
+def test_another_seed_is_other_slices_and_never_overwrites(made: DemoSet, tmp_path: Path) -> None:
     with pytest.raises(DemoError, match="seed 0, not of recipe 2, seed 1; delete that folder"):
-        make_demo_slices(demo.root, seed=1)
+        make_demo_slices(made.root, seed=1)
     other = make_demo_slices(tmp_path, seed=1)
-    assert other.splits["test"] == demo.splits["test"]
+    assert other.splits["test"] == made.splits["test"]
     name = other.splits["test"][0]
-    assert not np.array_equal(grey(other, name), grey(demo, name))
-    assert all(np.array_equal(truth(other, name)[label], truth(demo, name)[label]) for label in demo.prompts)
+    assert not np.array_equal(grey(other, name), grey(made, name))
+    assert all(np.array_equal(truth(other, name)[label], truth(made, name)[label]) for label in made.prompts)
 
 
 def test_a_scan_follows_its_values() -> None:

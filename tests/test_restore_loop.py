@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from maskloop_backend.labelstudio.client import LabelStudio
 from maskloop_learner.pool.schema import Event, Label, Round, Task
 
-pytestmark = [pytest.mark.slow, pytest.mark.demo, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 
 def unlabelled(demo: Demo, client: LabelStudio, count: int) -> list[int]:
@@ -37,14 +37,14 @@ def test_the_loop_goes_on_after_a_restore(tmp_path: Path) -> None:
         with demo.client() as client:
             for task in unlabelled(demo, client, 2):
                 demo.answer(client, task)
-            wait_for("the labels in the pool", lambda: labels_of(demo) == 10, 60)
+            wait_for("the labels in the pool", lambda: labels_of(demo) == 10, 120)
             done = demo.command("backup", str(tmp_path / "backup"), "--json")
             assert done.returncode == 0, done.stderr
             before = demo.version()
             for task in unlabelled(demo, client, 3):
                 demo.answer(client, task)
             assert demo.command("train").returncode == 0
-            wait_for("a new model", lambda: demo.version() != before, 120)
+            wait_for("a new model", lambda: demo.version() != before, 300)
             demo.settle()
             lost = demo.version()
             assert client.project(demo.ls_id).model_version == lost
@@ -73,7 +73,7 @@ def test_the_loop_goes_on_after_a_restore(tmp_path: Path) -> None:
             assert session.scalars(select(Round.state).where(Round.ended_at.is_(None))).all() == []
         trained = restored.command("train")
         assert trained.returncode == 0, trained.stderr
-        wait_for("a model that knows all labels", lambda: restored.version() != before, 120)
+        wait_for("a model that knows all labels", lambda: restored.version() != before, 300)
         restored.settle(420)
         assert restored.command("doctor").returncode == 0
     finally:
