@@ -27,7 +27,7 @@ def settings(tmp_path: Path, database_url: str | None) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def migrated_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of an empty, migrated SQLite database: migrating it anew for every test takes a third of a second."""
     settings = Settings(home=tmp_path_factory.mktemp("empty"))
     Pool.open(settings).close()
@@ -35,11 +35,11 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def pool(settings: Settings, empty_database: Path) -> Pool:
+def pool(settings: Settings, migrated_file: Path) -> Pool:
     """An empty, migrated pool."""
     if settings.database_url is None:
         settings.home.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(empty_database, database_file(settings))
+        shutil.copyfile(migrated_file, database_file(settings))
     return Pool.open(settings)
 
 

@@ -116,6 +116,7 @@ def test_a_batch_is_chosen_and_ended_with_clicks(
     assert state_of(pool, 2) == "closed"
     assert wait_for_wake(connect(settings), 1.0) == {7}
     page.goto(f"{free}/batches?project=7")
+    page.fill("#size", "4")
     page.get_by_role("button", name="Lock the batch").press("Enter")
     page.wait_for_url("**/batches/3?project=7")
     page.goto(f"{free}/batches?project=7")

@@ -3,10 +3,14 @@
 import logging
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import OperationalError
+
 from maskloop_learner.model.backbones import find_backbone
+from maskloop_learner.pool.database import reason_of
 from maskloop_learner.pool.embedding import has_embedding, note_unembeddable, write_embedding
 from maskloop_learner.pool.images import ImageError, open_image
 from maskloop_learner.pool.pool import Pool
+from maskloop_learner.pool.store import StoreDown
 from maskloop_queue.warm import Predictors
 
 if TYPE_CHECKING:
@@ -56,5 +60,9 @@ def embed_beside(
             if has_embedding(session, image_digest, space):
                 return
         write_embedding(pool, image_digest, space, predictors.embedder(model.spec, base).embed(image))
+    except (OperationalError, StoreDown) as error:
+        # An outage: the next job meets it too, and waits it out. The image is embedded by a job of its own.
+        said = reason_of(error) if isinstance(error, OperationalError) else error
+        log.warning("image %s is predicted, and not embedded yet: %s", image_digest[:12], said)
     except Exception as error:
         log.warning("image %s is predicted, and could not be embedded: %s", image_digest[:12], error, exc_info=True)
