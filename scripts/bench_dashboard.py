@@ -249,17 +249,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=100_000)
     parser.add_argument("--labelled", type=float, default=LABELLED, help="share of the images, 0 to 1")
+    parser.add_argument("--redis", default="redis://127.0.0.1:1/0", help="its address; none answers by default")
+    parser.add_argument("--pages", nargs="*", default=list(PAGES), help="addresses; all when left out")
     parser.add_argument("--json", action="store_true", help="print JSON")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(home=Path(folder), redis_url="redis://127.0.0.1:1/0")
+        settings = Settings(home=Path(folder), redis_url=given.redis)
         pool = Pool.open(settings)
         fill(pool, given.images, labelled=given.labelled)
         before = psutil.Process().memory_info().rss
         with serving(pool, settings) as client:
             time.sleep(WARM_UP * given.images / 100_000)
             middle = walk_to(client, given.images // 4)
-            rows = [measure(client, path) for path in (*PAGES, f"/images?after={middle}")]
+            rows = [measure(client, path) for path in (*given.pages, f"/images?after={middle}")]
             with pool.write() as session:
                 session.execute(update(Project).values(served_version=None))
             rows += [measure(client, path, note=", not served yet") for path in ("/models", "/models/live")]

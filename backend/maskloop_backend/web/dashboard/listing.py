@@ -92,7 +92,9 @@ class Listing:
 
     def count(self, wish: Wish) -> int:
         """Tasks of Label Studio in all pages together."""
-        statement = select(func.count(func.distinct(Task.ls_id))).where(*self._filters(wish))
+        # To tell apart costs half of the time, and is needed only where tasks have several images.
+        each = func.count(func.distinct(Task.ls_id)) if self._parts > 1 else func.count(Task.id)
+        statement = select(each).where(*self._filters(wish))
         if wish.state == "queue":
             first = [in_open_batch(self.project.id)] if wish.batch_first else []
             statement = statement.where(or_(self._is_scored(), *first))
