@@ -5,7 +5,8 @@ LS_VENV ?= .venv-label-studio
 BIN = $(VENV)/bin
 SETUP = $(PYTHON) scripts/setup.py --venv $(VENV)
 PYTEST = $(BIN)/python -m pytest
-# One process per core, each with one thread.
+# One process per core, each with one thread. The long tests keep the order of their files: else a file with one test that
+# takes minutes comes last.
 PARALLEL = -n logical --maxprocesses 4 --dist loadfile
 test test-slow soak: export OMP_NUM_THREADS ?= 1
 export MASKLOOP_TEST_LABEL_STUDIO ?= $(abspath $(LS_VENV))/bin/label-studio
@@ -31,7 +32,7 @@ test: setup ## Set up and run the quick tests
 test-slow: ## Set up and run the long tests: Label Studio, browser, PostgreSQL, training
 	@$(SETUP) --label-studio $(LS_VENV) --tools
 	@$(PYTEST) -m "slow and demo" $(ARGS)
-	@$(PYTEST) -m "slow and not demo" $(PARALLEL) $(ARGS)
+	@$(PYTEST) -m "slow and not demo" $(PARALLEL) --no-loadscope-reorder $(ARGS)
 
 soak: ## Fifty kills and every other fault on a real installation; prints the table
 	@$(SETUP) --label-studio $(LS_VENV) --tools
