@@ -4,23 +4,19 @@ An annotation of several images counts once. Times count where they are above ze
 that nobody measured, not that it took no time. What was shown, and how far it was changed, is in the labels already.
 """
 
-import json
-import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from statistics import median
 
-from sqlalchemy import Text, cast, select
 from sqlalchemy.orm import Session
 
+from maskloop_backend.overview.annotations import Annotation, read_annotations
 from maskloop_learner.evaluate.bias import GOOD_ENOUGH, Against, Alarm, Habit, Masks, Share, find_alarms
 from maskloop_learner.evaluate.spread import Spread, shares, spread
-from maskloop_learner.pool.schema import Label, Project, Task, utcnow
+from maskloop_learner.pool.schema import Project, utcnow
 
-UNKNOWN = ""
-"""Name of annotators whom Label Studio does not tell."""
 BINS = 10
 """Of a distribution of Dice, each a tenth wide."""
 MOST_DAYS = 45
@@ -110,30 +106,6 @@ class People:
     """The project's setting."""
 
 
-@dataclass(slots=True)
-class _Work:
-    """One annotation."""
-
-    author: str
-    seconds: float | None
-    day: date
-    skipped: bool
-    shown: str | None
-    version: str | None
-    unedited: bool | None
-    dice: list[tuple[str, float]]
-    kind: str = ""
-
-    def sort(self) -> None:
-        """Say of which kind it is, when all of its images are there."""
-        if self.skipped:
-            self.kind = "skipped"
-        elif self.shown != "model":
-            self.kind = self.shown or "pending"
-        else:
-            self.kind = "uncompared" if self.unedited is None else "accepted" if self.unedited else "edited"
-
-
 def look_at_people(session: Session, project_id: int, *, days: int | None = 90, now: datetime | None = None) -> People:
     """What the annotators of a project did in the last so many days (None: ever); annotations that are current.
 
@@ -144,9 +116,9 @@ def look_at_people(session: Session, project_id: int, *, days: int | None = 90, 
         raise ValueError(f"days must be 1 or more, or None for all, got {days!r}")
     now = now or utcnow()
     since = now - timedelta(days=days) if days is not None else None
-    works = _read(session, project_id, since)
+    works = read_annotations(session, project_id, since)
     labelled = [work for work in works if not work.skipped]
-    by_author: dict[str, list[_Work]] = defaultdict(list)
+    by_author: dict[str, list[Annotation]] = defaultdict(list)
     for work in works:
         by_author[work.author].append(work)
     persons = [_person(name, theirs) for name, theirs in by_author.items()]
@@ -177,81 +149,8 @@ def day_of(day: date, *, weekly: bool) -> date:
     return day - timedelta(days=day.weekday()) if weekly else day
 
 
-def _read(session: Session, project_id: int, since: datetime | None) -> list[_Work]:
-    mine = Task.project_id == project_id, Task.deleted_at.is_(None), ~Label.deleted, Label.error.is_(None)
-    statement = (
-        select(
-            Label.ls_annotation_id,
-            Label.author,
-            Label.lead_time,
-            Label.ls_updated_at,
-            Label.version,
-            Label.cancelled,
-            Label.shown,
-            Label.shown_version,
-            Label.unedited,
-            cast(Label.agreement, Text),
-        )
-        .join(Task, Task.id == Label.task_id)
-        .where(*mine, Label.current)
-        .order_by(Label.id)
-    )
-    if since is not None:
-        statement = statement.where(Label.ls_updated_at >= since)  # whoever came first came no later
-    first = _first_days(session, project_id)
-    rows = session.execute(statement).all()
-    # A hundred thousand small texts are read in a tenth of the time as one.
-    agreements = json.loads(f"[{','.join(row[-1] for row in rows)}]")
-    found: dict[int, _Work] = {}
-    for (number, author, seconds, at, edition, skipped, shown, version, unedited, _), agreement in zip(
-        rows, agreements, strict=True
-    ):
-        if edition > 1:
-            at = first.get(number, at)
-            if since is not None and at < since:
-                continue
-        dice = list(agreement.items())
-        if (work := found.get(number)) is None:
-            name = author or UNKNOWN
-            found[number] = _Work(name, _counted(seconds), at.date(), skipped, shown, version, unedited, dice)
-        else:
-            _add_image(work, shown, version, unedited)
-            work.dice += dice
-    for work in found.values():
-        work.sort()
-    return list(found.values())
-
-
-def _add_image(work: _Work, shown: str | None, version: str | None, unedited: bool | None) -> None:
-    """Another image of the same annotation: edited where one is, compared only when all are."""
-    if shown is None or work.shown is None:
-        work.shown = None
-    elif shown == "model":
-        work.shown = shown
-    work.version = work.version or version  # one prediction draws all images of a task
-    if unedited is False or work.unedited is False:
-        work.unedited = False
-    elif unedited is None:
-        work.unedited = None
-
-
-def _first_days(session: Session, project_id: int) -> dict[int, datetime]:
-    """Annotations that were edited since -> when they were first taken in."""
-    statement = (
-        select(Label.ls_annotation_id, Label.ls_updated_at)
-        .join(Task, Task.id == Label.task_id)
-        .where(Task.project_id == project_id, ~Label.current, ~Label.deleted)
-        .order_by(Label.version.desc())
-    )
-    return {number: at for number, at in session.execute(statement)}  # noqa: C416 - typed rows
-
-
-def _counted(seconds: float | None) -> float | None:
-    return seconds if seconds is not None and 0 < seconds < math.inf else None
-
-
-def _person(name: str, works: Sequence[_Work]) -> Person:
-    kinds: dict[str, list[_Work]] = defaultdict(list)
+def _person(name: str, works: Sequence[Annotation]) -> Person:
+    kinds: dict[str, list[Annotation]] = defaultdict(list)
     for work in works:
         kinds[work.kind].append(work)
     masked = [*kinds["accepted"], *kinds["edited"], *kinds["uncompared"]]
@@ -275,7 +174,7 @@ def _person(name: str, works: Sequence[_Work]) -> Person:
     )
 
 
-def _paces(masked: Iterable[_Work], blind: Iterable[_Work]) -> list[float]:
+def _paces(masked: Iterable[Annotation], blind: Iterable[Annotation]) -> list[float]:
     times: dict[str, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
     for side, works in enumerate((masked, blind)):
         for work in works:
@@ -284,13 +183,13 @@ def _paces(masked: Iterable[_Work], blind: Iterable[_Work]) -> list[float]:
     return [median(a) / median(b) for a, b in times.values() if min(len(a), len(b)) >= FEWEST]
 
 
-def _way(works: Iterable[_Work]) -> Way:
+def _way(works: Iterable[Annotation]) -> Way:
     times = [work.seconds for work in works]
     counted = [each for each in times if each is not None]
     return Way(count=len(times), uncounted=len(times) - len(counted), seconds=spread(counted))
 
 
-def _by_label(works: Iterable[_Work]) -> dict[str, Spread]:
+def _by_label(works: Iterable[Annotation]) -> dict[str, Spread]:
     found: dict[str, list[float]] = defaultdict(list)
     for work in works:
         for label, value in work.dice:
@@ -298,15 +197,15 @@ def _by_label(works: Iterable[_Work]) -> dict[str, Spread]:
     return {label: each for label in sorted(found) if (each := spread(found[label])) is not None}
 
 
-def _habit(name: str, works: Iterable[_Work]) -> Habit:
-    versions: dict[str, list[_Work]] = defaultdict(list)
+def _habit(name: str, works: Iterable[Annotation]) -> Habit:
+    versions: dict[str, list[Annotation]] = defaultdict(list)
     for work in works:
         if work.kind in ("accepted", "edited") and work.version is not None:
             versions[work.version].append(work)
     return Habit(name=name, versions={version: _masks(compared) for version, compared in versions.items()})
 
 
-def _masks(compared: Sequence[_Work]) -> Masks:
+def _masks(compared: Sequence[Annotation]) -> Masks:
     accepted = [work for work in compared if work.unedited]
     return Masks(
         shown=len(compared),
@@ -316,7 +215,7 @@ def _masks(compared: Sequence[_Work]) -> Masks:
     )
 
 
-def _agreed(blind: Iterable[_Work]) -> dict[str, Share]:
+def _agreed(blind: Iterable[Annotation]) -> dict[str, Share]:
     """Version -> blind annotations, and how many of them agree with what it would have drawn."""
     good: dict[str, list[bool]] = defaultdict(list)
     for work in blind:
@@ -325,7 +224,7 @@ def _agreed(blind: Iterable[_Work]) -> dict[str, Share]:
     return {version: Share(sum(each), len(each)) for version, each in good.items()}
 
 
-def _by_day(works: Iterable[_Work], first: date, last: date, *, weekly: bool) -> dict[date, Counter[str]]:
+def _by_day(works: Iterable[Annotation], first: date, last: date, *, weekly: bool) -> dict[date, Counter[str]]:
     step = timedelta(days=7 if weekly else 1)
     day, found = day_of(first, weekly=weekly), dict[date, Counter[str]]()
     while day <= last:
@@ -336,7 +235,7 @@ def _by_day(works: Iterable[_Work], first: date, last: date, *, weekly: bool) ->
     return found
 
 
-def _dice_by_day(works: Iterable[_Work], *, weekly: bool) -> dict[str, dict[date, Spread]]:
+def _dice_by_day(works: Iterable[Annotation], *, weekly: bool) -> dict[str, dict[date, Spread]]:
     found: dict[str, dict[date, list[float]]] = defaultdict(lambda: defaultdict(list))
     days: dict[date, date] = {}
     for work in works:

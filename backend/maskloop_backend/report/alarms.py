@@ -1,6 +1,7 @@
 """An alarm for automation bias in a sentence, as a report tells it."""
 
-from maskloop_backend.overview.people import UNKNOWN, People
+from maskloop_backend.overview.annotations import UNKNOWN
+from maskloop_backend.overview.people import People
 from maskloop_backend.report.names import Names
 from maskloop_learner.evaluate.bias import Alarm
 

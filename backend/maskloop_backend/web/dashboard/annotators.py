@@ -10,7 +10,8 @@ from datetime import date
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from maskloop_backend.overview.people import FEWEST, UNKNOWN, People, Person, look_at_people
+from maskloop_backend.overview.annotations import UNKNOWN
+from maskloop_backend.overview.people import FEWEST, People, Person, look_at_people
 from maskloop_backend.web.dashboard.colours import label_colours
 from maskloop_backend.web.dashboard.desk import Desk, Entry
 from maskloop_backend.web.errors import WebError
